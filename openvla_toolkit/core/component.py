@@ -1,0 +1,36 @@
+"""The one base class of all settings."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["ComponentConfig", "Section"]
+
+
+class Section(BaseModel):
+    """A group of settings: frozen, unknown keys forbidden, documented by the string under each field."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        ser_json_inf_nan="strings",
+        protected_namespaces=(),
+    )
+
+
+class ComponentConfig(Section):
+    """Settings of one component; ``build`` makes the component and imports what is heavy.
+
+    A subclass per kind (``openvla_toolkit.interfaces``) sets ``kind``; a subclass per component sets
+    ``name`` to a ``Literal`` with its own name as default. The signature of ``build`` belongs to the kind.
+    """
+
+    kind: ClassVar[str]
+    name: str
+
+    def build(self, *args: Any, **kwargs: Any) -> Any:
+        """Make the component that these settings describe."""
+        raise TypeError(f"{type(self).__name__} does not define build().")

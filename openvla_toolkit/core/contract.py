@@ -1,0 +1,172 @@
+"""What a policy expects and gives, as one typed object that travels with the checkpoint.
+
+The reader of the data makes it, training stores it, and evaluation, serving and export check it: a policy
+that was trained on rotated, cropped or differently normalised input is refused, not run. Nothing is chosen
+by sniffing names or paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from openvla_toolkit.core.component import Section
+from openvla_toolkit.core.errors import ContractMismatch
+
+__all__ = [
+    "Camera",
+    "Contract",
+    "Dimension",
+    "ImageRecipe",
+    "Interface",
+    "Normalization",
+    "PromptRecipe",
+    "compare",
+]
+
+Rotation = Literal["euler_xyz", "axis_angle", "quat_xyzw", "quat_wxyz", "rot6d_rows", "rot6d_columns"]
+
+
+class Camera(Section):
+    """One camera as the policy must be shown it."""
+
+    height: int = Field(gt=0)
+    """Pixels, before the policy's own resize."""
+    width: int = Field(gt=0)
+    rotation: Literal[0, 90, 180, 270] = 0
+    """Degrees the picture was turned, counter-clockwise, after it left the camera."""
+    crop: float | None = Field(default=None, gt=0, le=1)
+    """Share of the area kept by a centre crop before the resize; None for no crop."""
+    codec: tuple[str, ...] = ()
+    """Lossy steps the training pictures went through, in order (``jpeg``)."""
+
+
+class Dimension(Section):
+    """One number of a state or action vector."""
+
+    name: str
+    unit: str
+    """``m``, ``rad``, ``m/s``, ``1`` (no unit), ..."""
+    reference: Literal["delta", "absolute"]
+    frame: Literal["base", "end-effector", "joint", "world"] = "base"
+    rotation: Rotation | None = None
+    """The representation this number is a part of, for rotations."""
+    gripper: Literal["open_high", "open_low"] | None = None
+    """For grippers: whether the higher value opens."""
+
+
+class Interface(Section):
+    """The robot side of a contract: cameras, state and action vectors, control rate."""
+
+    cameras: dict[str, Camera]
+    state: tuple[Dimension, ...] = ()
+    action: tuple[Dimension, ...]
+    control_hz: float = Field(gt=0)
+
+
+class Normalization(Section):
+    """How actions and states are brought to the policy's range, every dialect's choice written down."""
+
+    method: Literal["bounds_q99", "bounds", "normal", "identity"] = "bounds_q99"
+    eps: float = Field(default=1e-8, ge=0)
+    """Added to the range when normalising (OpenVLA: 1e-8; openpi: 1e-6)."""
+    clip: bool = True
+    """Clip to [-1, 1] after a bounds rule (OpenVLA does, LeRobot and openpi do not)."""
+
+
+class ImageRecipe(Section):
+    """From a camera picture to the pixels of the vision backbone; one entry per tower."""
+
+    strategy: Literal["resize-naive", "resize-crop", "letterbox"] = "resize-naive"
+    interpolation: Literal["bicubic", "bilinear", "lanczos"] = "bicubic"
+    size: int = Field(gt=0)
+    """Edge of the square input, pixels."""
+    means: tuple[tuple[float, float, float], ...]
+    stds: tuple[tuple[float, float, float], ...]
+
+
+class PromptRecipe(Section):
+    """From an instruction to token ids, and from token ids to actions."""
+
+    builder: str = "pure"
+    """Name of the ``prompt`` component."""
+    question: str = "What action should the robot take to {instruction}?"
+    lower: bool = True
+    """The instruction is lower-cased first."""
+    action_tokenizer: str = "uniform-bins"
+    """Name of the ``action_tokenizer`` component."""
+
+
+class Contract(Section):
+    """Everything two ends must agree on for a policy to act as it was trained."""
+
+    version: Literal[1] = 1
+    robot: Interface
+    cameras: tuple[str, ...]
+    """The cameras the policy looks at, in the order their patches are laid."""
+    uses_state: bool = False
+    chunk: int = Field(default=1, gt=0)
+    """Actions per answer."""
+    images: ImageRecipe
+    prompt: PromptRecipe = PromptRecipe()
+    normalization: Normalization = Normalization()
+
+
+Side = Annotated[str, "how a side of the comparison is called in messages"]
+
+
+def compare(policy: Contract, world: Interface, *, world_name: Side = "the world") -> None:
+    """Check that a world (environment, data set, robot) offers what a policy was trained on.
+
+    Cameras that the policy does not look at are ignored; so is the state when the policy does not use it.
+
+    Raises:
+        ContractMismatch: lists every difference with both sides, and the lines to paste.
+    """
+    wanted = policy.robot
+    differences: dict[str, tuple[object, object]] = {}
+    for name in policy.cameras:
+        _note(differences, f"cameras.{name}", wanted.cameras.get(name), world.cameras.get(name))
+    if policy.uses_state:
+        _note(differences, "state", wanted.state, world.state)
+    _note(differences, "action", wanted.action, world.action)
+    _note(differences, "control_hz", wanted.control_hz, world.control_hz)
+    if differences:
+        raise ContractMismatch(_explain(differences, world_name))
+
+
+def _note(differences: dict[str, tuple[object, object]], path: str, ours: object, theirs: object) -> None:
+    """Record the innermost places where two values differ."""
+    if ours == theirs:
+        return
+    if isinstance(ours, Section) and isinstance(theirs, Section) and type(ours) is type(theirs):
+        for key in type(ours).model_fields:
+            _note(differences, f"{path}.{key}", getattr(ours, key), getattr(theirs, key))
+    elif isinstance(ours, tuple) and isinstance(theirs, tuple) and len(ours) == len(theirs):
+        for index, (left, right) in enumerate(zip(ours, theirs, strict=True)):
+            _note(differences, f"{path}.{index}", left, right)
+    else:
+        differences[path] = (ours, theirs)
+
+
+def _explain(differences: Mapping[str, tuple[object, object]], world_name: str) -> str:
+    lines = [f"the policy and {world_name} do not agree on {len(differences)} point(s):"]
+    lines += [
+        f"  {path}: the policy was trained with {_show(ours)}, {world_name} has {_show(theirs)}"
+        for path, (ours, theirs) in differences.items()
+    ]
+    lines.append(f"To make {world_name} match, give its embodiment these values:")
+    lines += [f"  {path}: {_show(ours)}" for path, (ours, _) in differences.items()]
+    return "\n".join(lines)
+
+
+def _show(value: object) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, Section):
+        return str(value.model_dump(mode="json", exclude_defaults=True))
+    if isinstance(value, tuple):
+        return "[" + ", ".join(getattr(item, "name", str(item)) for item in value) + "]"
+    return str(value)

@@ -1,0 +1,69 @@
+"""The fields of a settings class in words, for ``openvla plugins`` and the reference."""
+
+from __future__ import annotations
+
+import json
+import types
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined, to_jsonable_python
+
+from openvla_toolkit.core.registry import ByName
+
+__all__ = ["FieldDescription", "describe_fields", "type_name"]
+
+_BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
+
+
+class FieldDescription(NamedTuple):
+    """One field of a settings class."""
+
+    name: str
+    type: str
+    required: bool
+    default: Any
+    """As plain JSON data; None for a required field."""
+    doc: str
+
+
+def describe_fields(model: type[BaseModel]) -> list[FieldDescription]:
+    """Describe the fields of a settings class, ``name`` left out."""
+    return [
+        FieldDescription(name, _field_type(field), field.is_required(), _default(field), field.description or "")
+        for name, field in model.model_fields.items()
+        if name != "name"
+    ]
+
+
+def type_name(annotation: Any) -> str:
+    """Write a type hint as a person would: ``int | null``, ``'high' | 'low'``, ``list[transform]``."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin is Annotated:
+        chosen = [one.func for one in arguments[1:] if isinstance(getattr(one, "func", None), ByName)]
+        return str(chosen[0].kind) if chosen else type_name(arguments[0])
+    if origin in (Union, types.UnionType):
+        return " | ".join(dict.fromkeys(map(type_name, arguments)))
+    if origin is Literal:
+        return " | ".join(json.dumps(value) if value is None else repr(value) for value in arguments)
+    if origin is not None:
+        inside = ", ".join("..." if one is Ellipsis else type_name(one) for one in arguments)
+        return f"{getattr(origin, '__name__', origin)}[{inside}]"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _field_type(field: FieldInfo) -> str:
+    chosen = [one.func for one in field.metadata if isinstance(getattr(one, "func", None), ByName)]
+    name = chosen[0].kind if chosen else type_name(field.annotation)
+    bounds = [
+        f"{sign} {getattr(one, key):g}" for one in field.metadata for key, sign in _BOUNDS.items() if hasattr(one, key)
+    ]
+    return ", ".join([name, *bounds])
+
+
+def _default(field: FieldInfo) -> Any:
+    value = field.get_default(call_default_factory=True, validated_data={})
+    return None if value is PydanticUndefined else to_jsonable_python(value, serialize_unknown=True)

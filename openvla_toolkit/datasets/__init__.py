@@ -1,0 +1,133 @@
+"""Data sets: where episodes come from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from openvla_toolkit.interfaces.dataset import DatasetConfig
+from openvla_toolkit.interfaces.environment import AnyEnvironment
+from openvla_toolkit.interfaces.transform import AnyTransform
+
+if TYPE_CHECKING:
+    from openvla_toolkit.datasets.rlds.card import DatasetCard
+    from openvla_toolkit.datasets.rlds.reader import RLDSDataset
+
+__all__ = ["DemonstrationsConfig", "RLDSConfig"]
+
+
+class RLDSConfig(DatasetConfig):
+    """An RLDS data set in TFDS layout, read where it lies, without TensorFlow.
+
+    What is not given (null) comes from ``openvla.yaml`` beside the data, else from the toolkit's catalog.
+    """
+
+    name: Literal["rlds"] = "rlds"
+    root: Path
+    """The folder that holds ``<dataset>/<version>``; the data set's or the version's own folder will do."""
+    dataset: str
+    """The data set's name; its statistics are stored under it."""
+    version: str | None = None
+    """As ``1.0.0``; null for the newest."""
+    split: str = "train"
+    """A split, or a part of one as TFDS writes it: ``train[:95%]``, ``train[10:20]``, ``train+val``, ``all``."""
+    cameras: dict[str, str] | None = Field(default=None, min_length=1)
+    """Camera name -> key of the observation."""
+    state: list[str | None] | None = None
+    """Keys of the observation that make up the state; null stands for one column of zeros, ``[]`` for no state."""
+    instruction: str | None = None
+    """Key of what the robot was told (``language_instruction`` unless the card says otherwise)."""
+    action: str | None = None
+    """Key of the actions (``action`` unless the card says otherwise)."""
+    transforms: list[AnyTransform] | None = None
+    """Applied to each trajectory in order, before the keys above are looked up."""
+    verify: bool = True
+    """Check the checksum of every record that is read."""
+
+    def folder(self) -> Path:
+        """Return the version folder that is read.
+
+        Raises:
+            MissingFile: it does not exist; names what does.
+        """
+        from openvla_toolkit.datasets.rlds.layout import locate
+
+        return locate(self.root, dataset=self.dataset, version=self.version)
+
+    def card(self) -> DatasetCard:
+        """Return how the data set is read: these settings laid over its card; reads no episode."""
+        from openvla_toolkit.datasets.rlds.card import complete
+        from openvla_toolkit.datasets.rlds.features import load_features
+
+        given = {key: getattr(self, key) for key in ("cameras", "state", "instruction", "action", "transforms")}
+        folder = self.folder()
+        return complete(
+            {**given, "embodiment": self.embodiment},
+            folder,
+            dataset=self.dataset,
+            features=load_features(folder / "features.json"),
+        )
+
+    def build(self) -> RLDSDataset:
+        """Open the data set.
+
+        Raises:
+            MissingFile: the root does not exist or holds no such data set or version.
+            RecipeError: the split does not exist, or nothing says which feature is which camera.
+            DataError: ``dataset_info.json`` or ``features.json`` is damaged or of an unsupported kind.
+        """
+        from openvla_toolkit.datasets.rlds.reader import RLDSDataset
+
+        return RLDSDataset(
+            self.folder(), name=self.dataset, split=self.split, card=self.card(), verify=self.verify
+        )
+
+
+class DemonstrationsConfig(DatasetConfig):
+    """Episodes of an environment's scripted expert, generated as an RLDS data set where it is missing."""
+
+    name: Literal["demonstrations"] = "demonstrations"
+    environment: AnyEnvironment
+    """The world; it must offer ``expert_action()``."""
+    root: Path
+    """The folder that holds data sets."""
+    dataset: str
+    """The name of the data set that is made."""
+    split: str = "train"
+    """The part that is read (all episodes are written to ``train``): ``train[:95%]``, ..."""
+    episodes: int = Field(gt=0)
+    """How many to keep."""
+    seed: int = 0
+    """Episode number i starts from the seed ``seed + i``."""
+    families: list[str] | None = Field(default=None, min_length=1)
+    """Task families, taken in turn; null for all that the environment knows."""
+    noise: float = Field(default=0.0, ge=0, le=1)
+    """Share of steps whose movement is disturbed, to show recovery; the recorded action is the expert's own."""
+    noise_scale: float = Field(default=0.5, ge=0)
+    """Standard deviation of the disturbance, in units of the action's limits."""
+    keep_failures: bool = False
+    """Keep episodes in which the expert failed as well."""
+    workers: int | None = Field(default=None, gt=0)
+    """Processes that generate; null for one per core. The episodes do not depend on it."""
+
+    def prepare(self, report: Callable[[int, int], None] | None = None) -> None:
+        """Generate the data set unless it is there.
+
+        Raises:
+            RecipeError: a data set of this name was made with other settings, the environment has no expert or
+                does not know a family.
+            DataError: the expert fails too often.
+            StorageError: the disk is full or cannot be written.
+        """
+        from openvla_toolkit.datasets.demonstrations import prepare
+
+        prepare(self, report=report)
+
+    def build(self) -> RLDSDataset:
+        """Open the generated data set."""
+        return RLDSConfig(
+            root=self.root, dataset=self.dataset, split=self.split, embodiment=self.embodiment
+        ).build()

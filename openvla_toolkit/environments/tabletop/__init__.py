@@ -1,0 +1,1 @@
+"""A small language-conditioned tabletop world: two cameras, seven degrees of freedom, no GPU."""

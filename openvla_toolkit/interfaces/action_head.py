@@ -1,0 +1,72 @@
+"""Kind ``action_head``: how a policy's actions are learned and decoded; loss and decoding are the head's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple, Protocol, TypeAlias
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from openvla_toolkit.core.component import ComponentConfig
+from openvla_toolkit.core.registry import by_name
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+__all__ = ["ActionHead", "ActionHeadConfig", "AnyActionHead", "LossReport"]
+
+
+class LossReport(NamedTuple):
+    """The loss of one micro-batch and what is worth logging about it."""
+
+    total: Tensor
+    """Sum of the loss over the items counted, differentiable. A sum, so that accumulation over unequal
+    micro-batches equals one large batch."""
+    count: Tensor
+    """How many items (tokens, numbers) the sum runs over."""
+    metrics: Mapping[str, tuple[Tensor, Tensor]]
+    """Name -> (sum, count), detached; means are taken over the whole optimizer step."""
+
+
+class ActionHead(Protocol):
+    """Between the language model and the actions. Everything it needs to rebuild it is in its settings."""
+
+    def targets(
+        self, prompt_ids: NDArray[np.int64], actions: NDArray[np.floating[Any]]
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return input ids [L] and labels [L] of one training sample: prompt, then what stands for ``actions`` [H, A].
+
+        Pure NumPy; runs in loader workers. Labels are -100 where nothing is learned.
+        """
+        ...
+
+    def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> LossReport:
+        """Run the model on a batch and return its loss."""
+        ...
+
+    def decode(self, model: nn.Module, batch: Mapping[str, Tensor], shape: tuple[int, int]) -> NDArray[np.float64]:
+        """Return normalised actions [B, H, A] for left-padded prompts; ``shape`` is (H, A)."""
+        ...
+
+
+class ActionHeadConfig(ComponentConfig):
+    """Settings of one action head."""
+
+    kind: ClassVar[str] = "action_head"
+
+    @abstractmethod
+    def build(self, *, vocabulary_size: int, end_id: int, separator_id: int | None) -> ActionHead:
+        """Make the head.
+
+        Args:
+            vocabulary_size: ids of the text tokenizer, added special tokens not counted.
+            end_id: the end-of-sequence id.
+            separator_id: the id that stands between prompt and actions (Llama's empty token), if any.
+        """
+
+
+AnyActionHead: TypeAlias = Annotated[SerializeAsAny[ActionHeadConfig], BeforeValidator(by_name("action_head"))]

@@ -1,0 +1,32 @@
+"""Kind ``transform``: one trajectory in, one trajectory out, in plain NumPy."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, TypeAlias
+
+from pydantic import BeforeValidator, SerializeAsAny
+
+from openvla_toolkit.core.component import ComponentConfig
+from openvla_toolkit.core.registry import by_name
+
+__all__ = ["AnyTransform", "Trajectory", "TransformConfig"]
+
+Trajectory: TypeAlias = Mapping[str, Any]
+"""A nested mapping of arrays with a leading time axis, as the data set's own features name them
+(``observation/state``, ``action``, ``language_instruction``). Images are address arrays, so that dropping
+or reordering steps treats them like any other key."""
+
+
+class TransformConfig(ComponentConfig):
+    """Settings of one transform."""
+
+    kind: ClassVar[str] = "transform"
+
+    @abstractmethod
+    def build(self) -> Callable[[Trajectory], Trajectory]:
+        """Return the function; it must not change its argument in place."""
+
+
+AnyTransform: TypeAlias = Annotated[SerializeAsAny[TransformConfig], BeforeValidator(by_name("transform"))]

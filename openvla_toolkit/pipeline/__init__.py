@@ -1,0 +1,1 @@
+"""From episodes to batches: index, statistics, sampler, samples, loader."""

@@ -1,0 +1,154 @@
+"""One recipe, start to end: the sections that are present, in the order of a policy's life."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openvla_toolkit.checkpoints.layout import checkpoints_of
+from openvla_toolkit.core.errors import RecipeError, UserError
+from openvla_toolkit.core.hooks import Facts, Observers
+from openvla_toolkit.core.lockfile import LOCK_NAME, write_lock
+from openvla_toolkit.core.recipe import Recipe
+
+__all__ = ["RunResult", "run"]
+
+FIXED_BY_THE_RUN = ("seed", "policy", "data", "train.batch", "train.optimizer", "train.schedule", "train.engine.precision")
+"""What a resumed run may not change: with other values it would be another run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """What a run leaves behind."""
+
+    output: Path
+    checkpoint: Path | None
+    """The trained policy, ready for ``load_policy``; None where nothing was trained."""
+    evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Evaluator -> figures, ``before`` and ``after`` training."""
+
+    @property
+    def summary(self) -> list[str]:
+        """Return the last evaluators' figures as lines for a person."""
+        last = [figures for name, figures in self.evaluations.items() if not name.startswith("before")]
+        return [line for figures in last for line in figures["summary"]]
+
+
+def run(
+    recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence[str] = (), *, resume: bool = False
+) -> RunResult:
+    """Run a recipe: prepare, train, evaluate, benchmark, as its sections ask.
+
+    Args:
+        recipe: a file, ``PACKAGE:recipes/x.yaml``, a mapping, or a validated recipe.
+        overrides: ``key.path=value`` for a file or a mapping.
+        resume: go on from the last checkpoint in ``output``; begin anew where there is none.
+
+    Raises:
+        UserError: the output folder holds another run, or resuming with other settings.
+        OpenVLAError: a stage failed.
+    """
+    recipe = _recipe(recipe, overrides)
+    _claim(recipe, resume=resume)
+    observers = Observers([config.build() for config in recipe.observers])
+    observers.tell.run_started(recipe=recipe, output=recipe.output)
+    try:
+        result = _stages(recipe, observers.tell)
+    except BaseException as error:
+        observers.tell.run_finished(error=error)
+        raise
+    observers.tell.run_finished(error=None)
+    return result
+
+
+def _recipe(recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence[str]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        if overrides:
+            raise UserError("overrides go with a file or a mapping; this recipe is validated already.")
+        return recipe
+    if isinstance(recipe, Mapping):
+        return Recipe.from_mapping(recipe, overrides)
+    return Recipe.load(recipe, overrides)
+
+
+def _claim(recipe: Recipe, *, resume: bool) -> None:
+    """Make sure that the output folder is this run's own, and leave the lock in it."""
+    lock = recipe.output / LOCK_NAME
+    if lock.exists():
+        if not resume:
+            raise UserError(
+                f"{recipe.output} holds a run already: go on with it with --resume, or choose another output=FOLDER."
+            )
+        _check_same_run(recipe, lock)
+    write_lock(recipe, recipe.output)
+
+
+def _check_same_run(recipe: Recipe, lock: Path) -> None:
+    before = yaml.safe_load(lock.read_text())
+    now = recipe.model_dump(mode="json")
+    for path in FIXED_BY_THE_RUN:
+        old, new = _at(before, path), _at(now, path)
+        if old != new:
+            raise RecipeError(
+                f"the run in {recipe.output} was started with {old}, not {new}; resume it with the same value, "
+                "or choose another output=FOLDER.",
+                path=path,
+            )
+
+
+def _at(data: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(data, dict):
+            return None
+        data = data.get(key)
+    return data
+
+
+def _stages(recipe: Recipe, tell: Facts) -> RunResult:
+    # The stages bring torch; a recipe with a mistake is refused before that second is spent.
+    from openvla_toolkit.checkpoints.load import load_policy
+    from openvla_toolkit.stages.benchmark import benchmark
+    from openvla_toolkit.stages.evaluate import evaluate, results_of
+    from openvla_toolkit.stages.prepare import prepare, robot_of, statistics_of
+    from openvla_toolkit.stages.train import train
+
+    prepared = prepare(recipe.data, tell)
+    if recipe.policy is None:
+        if recipe.stages != ("prepare",):
+            raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
+        return RunResult(output=recipe.output, checkpoint=None)
+
+    last = next(reversed(checkpoints_of(recipe.output)), None)
+    started = recipe.train is not None and last is not None
+    if started:
+        assert last is not None
+        policy = load_policy(last)
+    else:
+        policy = recipe.policy.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
+    evaluators = dict(enumerate(recipe.evaluate))
+    evaluations: dict[str, Mapping[str, Any]] = {}
+    if recipe.train is not None:
+        if started:  # the policy as it was before training is gone; its figures are not
+            evaluations |= results_of(recipe.output, label="before")
+        else:
+            early = {position: config for position, config in evaluators.items() if config.before_training}
+            evaluations |= evaluate(early, policy, label="before", output=recipe.output, tell=tell)
+        last = train(
+            recipe.train,
+            policy,
+            prepared,
+            seed=recipe.seed,
+            output=recipe.output,
+            tell=tell,
+            resumed_from=last,
+        )
+        policy = load_policy(last)  # what was saved is what is measured
+    label = "evaluate" if recipe.train is None else "after"
+    evaluations |= evaluate(evaluators, policy, label=label, output=recipe.output, tell=tell)
+    if recipe.benchmark is not None:
+        benchmark(recipe.benchmark, policy, seed=recipe.seed, output=recipe.output, tell=tell)
+    return RunResult(output=recipe.output, checkpoint=last, evaluations=evaluations)

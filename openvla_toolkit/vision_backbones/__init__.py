@@ -1,0 +1,54 @@
+"""Built-in vision backbones: any timm Vision Transformer, alone or fused with a second one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from openvla_toolkit.interfaces.vision_backbone import VisionBackboneConfig
+
+if TYPE_CHECKING:
+    from openvla_toolkit.vision_backbones.timm_vit import TimmBackbone
+
+__all__ = ["TimmConfig"]
+
+Colour = tuple[float, float, float]
+
+
+class TimmConfig(VisionBackboneConfig):
+    """One timm Vision Transformer, or two whose features are concatenated (Prismatic's fused backbones)."""
+
+    name: Literal["timm"] = "timm"
+    models: tuple[str, ...] = Field(min_length=1, max_length=2)
+    """timm model names; the features of two are laid side by side, in this order."""
+    image_size: int = Field(gt=0)
+    """Edge of the square input, pixels."""
+    resize: Literal["resize-naive", "resize-crop", "letterbox"] = "resize-naive"
+    """How a picture becomes square: stretched, centre-cropped or padded."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further arguments of ``timm.create_model``; a list gives each model its own value."""
+    mean: tuple[Colour, ...] | None = None
+    """Per model, subtracted from pixels in [0, 1]; None takes timm's."""
+    std: tuple[Colour, ...] | None = None
+    """Per model, pixels are divided by it; None takes timm's."""
+    pretrained: bool = False
+    """Fetch timm's pretrained weights when the policy is made from scratch."""
+    init_std: float | None = Field(default=None, gt=0)
+    """Standard deviation of fresh linear and patch weights; None keeps timm's initialisation."""
+    position_std: float | None = Field(default=None, gt=0)
+    """Standard deviation of fresh position embeddings; None keeps timm's initialisation."""
+
+    def architecture(self) -> TimmConfig:
+        """Return settings of the same module without weights to fetch or draw."""
+        return self.model_copy(update={"pretrained": False, "init_std": None, "position_std": None})
+
+    def build(self) -> TimmBackbone:
+        """Make the module.
+
+        Raises:
+            UserError: timm has no such model, it takes no such option, or the towers do not fit each other.
+        """
+        from openvla_toolkit.vision_backbones.timm_vit import TimmBackbone
+
+        return TimmBackbone(self)

@@ -1,0 +1,64 @@
+"""Fixtures that more than one folder of tests needs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+# OpenMP's threads wait busily by default, which takes minutes on a machine that others use as well.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import pytest  # noqa: E402  # the environment must be set before anything imports torch
+
+ASSETS = Path(__file__).parent / "assets"
+GROUPS = {
+    "action_tokenizer": {"toy-code": "toy_parts:CodeConfig"},
+    "policy": {"toy-policy": "toy_parts:PolicyConfig"},
+    "dataset": {"toy-episodes": "toy_parts:DatasetConfig"},
+    "engine": {"single": "toy_parts:EngineConfig"},
+    "evaluator": {"toy-score": "toy_parts:EvaluatorConfig"},
+}
+
+
+class Install(Protocol):
+    def __call__(
+        self, package: str, groups: Mapping[str, Mapping[str, str]], *, modules: Mapping[str, str] | None = None
+    ) -> Path: ...
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
+    """Write a distribution that this process and its children find: entry points by kind, modules as text."""
+    added: set[str] = set()
+
+    def write(
+        package: str, groups: Mapping[str, Mapping[str, str]], *, modules: Mapping[str, str] | None = None
+    ) -> Path:
+        site = tmp_path / "site" / package
+        info = site / f"{package.replace('-', '_')}-1.2.3.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.2.3\n")
+        lines: list[str] = []
+        for kind, names in groups.items():
+            lines += [f"[openvla_toolkit.{kind}]", *(f"{name} = {target}" for name, target in names.items())]
+        (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        for name, code in (modules or {}).items():
+            (site / f"{name}.py").write_text(code)
+            added.add(name)
+        monkeypatch.syspath_prepend(str(site))
+        monkeypatch.setenv("PYTHONPATH", str(site), prepend=os.pathsep)
+        return site
+
+    yield write
+    for name in added:
+        sys.modules.pop(name, None)
+
+
+@pytest.fixture
+def toys(install: Install) -> Path:
+    """Take the place of the built-in components: a few toys that import nothing heavy."""
+    return install("openvla-toolkit", GROUPS, modules={"toy_parts": (ASSETS / "toy_parts.py").read_text()})
