@@ -41,7 +41,8 @@ def _address(detail: ErrorDetails, data: Any) -> KeyPath:
         elif not missing:
             continue
         path = (*path, step)
-    return path
+    named = detail["type"] == "component" and _holds(data, "name")
+    return (*path, "name") if named else path
 
 
 def _holds(data: Any, step: str | int) -> bool:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from openvla_toolkit.core.errors import MissingFile, RecipeError
 from openvla_toolkit.core.yaml_lines import KeyPath, parse_file, parse_value
 
-__all__ = ["COMMAND_LINE", "Layered", "Place", "overridden", "read_layers"]
+__all__ = ["COMMAND_LINE", "Layered", "Place", "copied", "overridden", "read_layers"]
 
 COMMAND_LINE = "command line"
 """The place of a value that was given as ``key.path=value``."""
@@ -72,7 +72,10 @@ def overridden(recipe: Layered, overrides: Sequence[str]) -> Layered:
         address, equals, text = override.removeprefix("--").partition("=")
         if not equals or not all(address.split(".")):
             raise RecipeError(f"'{override}' is not of the form key.path=value.", file=COMMAND_LINE)
-        value = parse_value(text, place=f"{COMMAND_LINE}: {address}")
+        try:
+            value = parse_value(text)
+        except RecipeError as error:
+            raise RecipeError(error.reason, file=COMMAND_LINE, path=address) from error
         _Override(recipe, address.split("."), value).apply()
     return recipe
 

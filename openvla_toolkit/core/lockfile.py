@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from openvla_toolkit.core.component import ComponentConfig
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.core.registry import TOOLKIT, distribution_name, find
-from openvla_toolkit.core.storage import atomic_write_text
+from openvla_toolkit.core.storage import atomic_write_text, storage_errors
 
 __all__ = ["LOCK_NAME", "components_of", "lock_record", "write_lock"]
 
@@ -31,6 +31,8 @@ def write_lock(recipe: Recipe, output: Path) -> Path:
     path = output / LOCK_NAME
     record = yaml.safe_dump({"lock": lock_record(recipe)}, sort_keys=False, allow_unicode=True, width=110)
     text = f"{recipe.to_yaml()}\n# What ran it; not read back.\n{record}"
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
     atomic_write_text(path, text)
     return path
 

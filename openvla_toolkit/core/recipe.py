@@ -103,6 +103,12 @@ class Recipe(Section):
         except ValidationError as error:
             raise recipe_error(error, layers, cls) from None
 
+    def __eq__(self, other: object) -> bool:
+        """Compare the settings; where they were read from does not matter."""
+        return isinstance(other, Recipe) and self.__dict__ == other.__dict__
+
+    __hash__ = None  # type: ignore[assignment]  # it holds lists
+
     @property
     def source(self) -> Path | None:
         """The file this recipe was read from, if it was."""

@@ -27,7 +27,7 @@ def recipe_schema() -> dict[str, Any]:
     schema["properties"]["lock"] = {"type": "object", "description": "The record of a lock file; not read."}
     # what `extends` brings need not be repeated
     schema["required"] = [name for name in schema.get("required", []) if name != "output"]
-    return {"$schema": GenerateJsonSchema.schema_dialect, "title": "OpenVLA recipe", **schema}
+    return {"$schema": GenerateJsonSchema.schema_dialect, **schema, "title": "OpenVLA recipe"}
 
 
 class _Joined(GenerateJsonSchema):

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ADDRESS_FIELDS",
+    "IGNORED",
     "ActionChunk",
     "Conversation",
     "ConversationSample",
@@ -34,6 +35,9 @@ ADDRESS_FIELDS = [("file", "<u4"), ("length", "<u4"), ("offset", "<u8")]
 
 ``file`` counts in ``DataDescription.files``; what ``offset`` and ``length`` mean is the data set's own affair
 (bytes in a TFRecord shard, a frame number in a video); only its ``image`` method reads them."""
+
+IGNORED = -100
+"""Label of a token that is not learned (torch's cross entropy skips it)."""
 
 EncodedImage: TypeAlias = "bytes | NDArray[np.uint8]"
 """An image as it lies on disk (JPEG or PNG bytes) or, where the source holds raw pixels, uint8 [height, width, 3]."""

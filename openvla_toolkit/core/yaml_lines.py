@@ -67,13 +67,13 @@ def parse_file(text: bytes, *, file: str | Path) -> Document:
     return _Reader(file).read(node)
 
 
-def parse_value(text: str, *, place: str) -> Any:
-    """Parse the right-hand side of an override; ``place`` names it in errors."""
-    node = _compose(text, file=place)
-    return None if node is None else _Reader(place).read(node).data
+def parse_value(text: str) -> Any:
+    """Parse the right-hand side of an override; raises ``RecipeError`` without a place."""
+    node = _compose(text, file=None)
+    return None if node is None else _Reader(None).read(node).data
 
 
-def _compose(text: str, *, file: str | Path) -> yaml.Node | None:
+def _compose(text: str, *, file: str | Path | None) -> yaml.Node | None:
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
@@ -90,7 +90,7 @@ def _compose(text: str, *, file: str | Path) -> yaml.Node | None:
 class _Reader:
     """Walks a node graph once, building the data and the table of lines."""
 
-    def __init__(self, file: str | Path) -> None:
+    def __init__(self, file: str | Path | None) -> None:
         self._file = file
         self._lines: dict[KeyPath, int] = {}
         self._open: list[int] = []

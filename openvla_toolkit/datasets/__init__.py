@@ -33,11 +33,11 @@ class RLDSConfig(DatasetConfig):
     version: str | None = None
     """As ``1.0.0``; null for the newest."""
     split: str = "train"
-    """A split, or a part of one as TFDS writes it: ``train[:95%]``, ``train[10:20]``, ``train+val``, ``all``."""
+    """A split or a part of one, as in TFDS: ``train[:95%]``, ``train[10:20]``, ``train+val``, ``all``."""
     cameras: dict[str, str] | None = Field(default=None, min_length=1)
     """Camera name -> key of the observation."""
     state: list[str | None] | None = None
-    """Keys of the observation that make up the state; null stands for one column of zeros, ``[]`` for no state."""
+    """Keys of the observation that make up the state; a null stands for one column of zeros."""
     instruction: str | None = None
     """Key of what the robot was told (``language_instruction`` unless the card says otherwise)."""
     action: str | None = None
@@ -62,7 +62,9 @@ class RLDSConfig(DatasetConfig):
         from openvla_toolkit.datasets.rlds.card import complete
         from openvla_toolkit.datasets.rlds.features import load_features
 
-        given = {key: getattr(self, key) for key in ("cameras", "state", "instruction", "action", "transforms")}
+        given = {
+            key: getattr(self, key) for key in ("cameras", "state", "instruction", "action", "transforms")
+        }
         folder = self.folder()
         return complete(
             {**given, "embodiment": self.embodiment},
@@ -105,7 +107,7 @@ class DemonstrationsConfig(DatasetConfig):
     families: list[str] | None = Field(default=None, min_length=1)
     """Task families, taken in turn; null for all that the environment knows."""
     noise: float = Field(default=0.0, ge=0, le=1)
-    """Share of steps whose movement is disturbed, to show recovery; the recorded action is the expert's own."""
+    """Share of steps whose movement is disturbed; the recorded action is the expert's own."""
     noise_scale: float = Field(default=0.5, ge=0)
     """Standard deviation of the disturbance, in units of the action's limits."""
     keep_failures: bool = False
@@ -117,8 +119,8 @@ class DemonstrationsConfig(DatasetConfig):
         """Generate the data set unless it is there.
 
         Raises:
-            RecipeError: a data set of this name was made with other settings, the environment has no expert or
-                does not know a family.
+            RecipeError: a data set of this name was made with other settings, or the environment has no
+                expert or not this family.
             DataError: the expert fails too often.
             StorageError: the disk is full or cannot be written.
         """

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from openvla_toolkit.core.contract import Camera, Dimension, Rotation
 from openvla_toolkit.interfaces.embodiment import EmbodimentConfig
 
@@ -20,7 +22,11 @@ def _position(reference: Reference, *, unit: str = "m") -> tuple[Dimension, ...]
 
 
 def _orientation(
-    reference: Reference, *, names: tuple[str, ...] = ("roll", "pitch", "yaw"), unit: str = "rad", rotation: Rotation
+    reference: Reference,
+    *,
+    names: tuple[str, ...] = ("roll", "pitch", "yaw"),
+    unit: str = "rad",
+    rotation: Rotation,
 ) -> tuple[Dimension, ...]:
     return tuple(Dimension(name=name, unit=unit, reference=reference, rotation=rotation) for name in names)
 
@@ -43,7 +49,7 @@ class WidowXConfig(EmbodimentConfig):
     """WidowX 250 of BridgeData V2."""
 
     name: Literal["widowx"] = "widowx"
-    cameras: dict[str, Camera] = {"primary": Camera(height=256, width=256, codec=("jpeg",))}
+    cameras: dict[str, Camera] = Field(default={"primary": Camera(height=256, width=256, codec=("jpeg",))})
     state: tuple[Dimension, ...] = (
         *_position("absolute"),
         *_orientation("absolute", rotation="euler_xyz"),
@@ -58,7 +64,7 @@ class GoogleRobotConfig(EmbodimentConfig):
     """The mobile manipulator of RT-1."""
 
     name: Literal["google-robot"] = "google-robot"
-    cameras: dict[str, Camera] = {"primary": Camera(height=256, width=320, codec=("jpeg",))}
+    cameras: dict[str, Camera] = Field(default={"primary": Camera(height=256, width=320, codec=("jpeg",))})
     state: tuple[Dimension, ...] = (
         *_position("absolute"),
         *_orientation("absolute", names=("qx", "qy", "qz", "qw"), unit="1", rotation="quat_xyzw"),
@@ -75,10 +81,12 @@ class FrankaLiberoConfig(EmbodimentConfig):
     """
 
     name: Literal["franka-libero"] = "franka-libero"
-    cameras: dict[str, Camera] = {
-        "primary": Camera(height=256, width=256, rotation=180, codec=("jpeg",)),
-        "wrist": Camera(height=256, width=256, rotation=180, codec=("jpeg",)),
-    }
+    cameras: dict[str, Camera] = Field(
+        default={
+            "primary": Camera(height=256, width=256, rotation=180, codec=("jpeg",)),
+            "wrist": Camera(height=256, width=256, rotation=180, codec=("jpeg",)),
+        }
+    )
     state: tuple[Dimension, ...] = (
         *_position("absolute"),
         *_orientation("absolute", names=("rx", "ry", "rz"), rotation="axis_angle"),
@@ -95,6 +103,6 @@ class FrankaLiberoConfig(EmbodimentConfig):
 
 
 class CustomConfig(EmbodimentConfig):
-    """Any robot, described in the recipe or in the ``openvla.yaml`` beside its data: every field is required."""
+    """Any robot, described in the recipe or in the ``openvla.yaml`` beside its data."""
 
     name: Literal["custom"] = "custom"

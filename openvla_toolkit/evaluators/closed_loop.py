@@ -125,7 +125,7 @@ class _Tally:
 
 
 class _Rollout:
-    """Steps all slots together; a slot whose episode ends takes the next one before the policy is asked again."""
+    """Steps all slots together; a slot that is done takes the next episode before the policy is asked."""
 
     def __init__(
         self,

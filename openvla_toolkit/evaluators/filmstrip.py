@@ -28,7 +28,7 @@ GROUND = (24, 26, 31)
 
 
 def choose_outcomes(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
-    """Choose at most ``count`` outcomes, successes and failures mixed where there are both, the first ones."""
+    """Choose at most ``count`` outcomes, successes and failures mixed the first of each."""
     won = [outcome for outcome in outcomes if outcome.success]
     lost = [outcome for outcome in outcomes if not outcome.success]
     of_lost = min(len(lost), max(count // 2, count - len(won)))

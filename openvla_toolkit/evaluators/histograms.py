@@ -19,7 +19,7 @@ BINS = 41
 def action_histograms(
     dimensions: Sequence[Dimension], sources: Mapping[str, NDArray[np.floating[Any]]]
 ) -> list[dict[str, Any]]:
-    """Count the actions [N, A] of every source, one entry per dimension with the bins that the sources share."""
+    """Count the actions [N, A] of every source; one entry per dimension, with the bins that all share."""
     entries = []
     for index, dimension in enumerate(dimensions):
         columns = {name: np.asarray(actions[:, index], dtype=np.float64) for name, actions in sources.items()}

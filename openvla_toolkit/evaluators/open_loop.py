@@ -175,7 +175,7 @@ class _Comparison:
             }
             for index, dimension in enumerate(dimensions)
         ]
-        flat = {
+        flat: dict[str, NDArray[np.floating[Any]]] = {
             "policy": predicted.reshape(-1, len(dimensions)),
             "recorded": recorded.reshape(-1, len(dimensions)),
         }
@@ -200,7 +200,7 @@ class _Comparison:
         return normalize(state, proprio, self._policy.contract.normalization)
 
     def _recorded_tokens(self, frame: _Frame) -> NDArray[np.int64]:
-        """Return the tokens [H * A] that training would have asked for in this frame, the end token left out."""
+        """Return the tokens [H * A] that training would have asked for in this frame, without the end."""
         labels = self._policy.processor.encode(
             Sample(
                 images=frame.observation.images,
@@ -210,8 +210,8 @@ class _Comparison:
                 dataset=self._dataset,
             )
         )["labels"]
-        tokens: NDArray[np.int64] = labels[labels >= 0][: frame.actions.size]
-        return tokens
+        tokens = labels.astype(np.int64)
+        return tokens[tokens >= 0][: frame.actions.size]
 
 
 def _summary(

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from typing_extensions import Self
 
 from openvla_toolkit.core.errors import OpenVLAError
 from openvla_toolkit.core.types import Observation
@@ -73,7 +74,7 @@ class _Failure:
     trace: str
 
 
-class _WorkerTrace(Exception):
+class _WorkerError(Exception):
     """Carries a worker's traceback as text, for ``--debug``."""
 
     def __str__(self) -> str:
@@ -102,7 +103,7 @@ class WorkerPool:
         self._processes: list[multiprocessing.process.BaseProcess] = []
         self._pipes: list[Connection] = []
 
-    def __enter__(self) -> WorkerPool:
+    def __enter__(self) -> Self:
         context = multiprocessing.get_context("spawn")
         try:
             for number in range(self._workers):
@@ -156,7 +157,7 @@ class WorkerPool:
         if isinstance(answer, _Failure):
             failure = EpisodeError(answer.message)
             failure.exit_code = answer.exit_code
-            raise failure from _WorkerTrace(answer.trace)
+            raise failure from _WorkerError(answer.trace)
         replies: dict[int, Reply] = answer
         return replies
 

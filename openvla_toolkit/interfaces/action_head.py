@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-__all__ = ["ActionHead", "ActionHeadConfig", "AnyActionHead", "LossReport"]
+__all__ = ["ActionHead", "ActionHeadConfig", "AnyActionHead", "Decoded", "LossReport", "Targets"]
 
 
 class LossReport(NamedTuple):
@@ -32,23 +32,42 @@ class LossReport(NamedTuple):
     """Name -> (sum, count), detached; means are taken over the whole optimizer step."""
 
 
-class ActionHead(Protocol):
-    """Between the language model and the actions. Everything it needs to rebuild it is in its settings."""
+class Decoded(NamedTuple):
+    """What a head answers for a batch of observations."""
 
-    def targets(
+    actions: NDArray[np.float64]
+    """[B, H, A], normalised."""
+    tokens: NDArray[np.int64] | None = None
+    """[B, H, A] ids behind the actions, where the head has tokens."""
+
+
+class Targets(Protocol):
+    """Writes what a head learns. Pure NumPy, can be pickled: it runs in loader workers, without torch."""
+
+    def prompt(self, prompt_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the ids after which the answer begins: the tokenised prompt and what the head puts behind it."""
+        ...
+
+    def __call__(
         self, prompt_ids: NDArray[np.int64], actions: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return input ids [L] and labels [L] of one training sample: prompt, then what stands for ``actions`` [H, A].
 
-        Pure NumPy; runs in loader workers. Labels are -100 where nothing is learned.
+        Labels are -100 where nothing is learned.
         """
         ...
+
+
+class ActionHead(Protocol):
+    """Between the language model and the actions. Everything it needs to rebuild it is in its settings."""
+
+    targets: Targets
 
     def loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> LossReport:
         """Run the model on a batch and return its loss."""
         ...
 
-    def decode(self, model: nn.Module, batch: Mapping[str, Tensor], shape: tuple[int, int]) -> NDArray[np.float64]:
+    def decode(self, model: nn.Module, batch: Mapping[str, Tensor], shape: tuple[int, int]) -> Decoded:
         """Return normalised actions [B, H, A] for left-padded prompts; ``shape`` is (H, A)."""
         ...
 

@@ -28,6 +28,10 @@ class LanguageModelConfig(ComponentConfig):
 
     kind: ClassVar[str] = "language_model"
 
+    def architecture(self) -> LanguageModelConfig:
+        """Return settings without what only matters for fresh weights or execution: what two ends must agree on."""
+        return self
+
     @abstractmethod
     def build(self) -> LanguageModel:
         """Make module and tokenizer; weights are random unless the settings name some."""

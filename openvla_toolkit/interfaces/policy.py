@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, ClassVar, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -79,6 +79,8 @@ class PolicyConfig(ComponentConfig):
 
     weights: str | None = None
     """A checkpoint to start from: a folder, a shipped name (``tabletop-tiny``) or a hub id. None: from scratch."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    """Number type of the parameters in memory; training wants float32."""
 
     @abstractmethod
     def build(self, *, robot: Interface | None = None, statistics: Mapping[str, Statistics] | None = None) -> Policy:

@@ -47,6 +47,10 @@ class VisionBackboneConfig(ComponentConfig):
 
     kind: ClassVar[str] = "vision_backbone"
 
+    def architecture(self) -> VisionBackboneConfig:
+        """Return settings that build the same module without fetching weights: what a checkpoint keeps."""
+        return self
+
     @abstractmethod
     def build(self) -> VisionBackbone:
         """Make the module; weights are random unless the settings name some."""

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from openvla_toolkit.interfaces.transform import Trajectory
 
-__all__ = ["STANDARDIZATIONS", "binarize", "invert", "map_leaves", "rel2abs", "relabel_bridge", "standardizes"]
+__all__ = [
+    "STANDARDIZATIONS",
+    "binarize",
+    "invert",
+    "map_leaves",
+    "rel2abs",
+    "relabel_bridge",
+    "standardizes",
+]
 
 Floats: TypeAlias = NDArray[np.float32]
 Standardization: TypeAlias = Callable[[Trajectory], Trajectory]
@@ -69,7 +77,8 @@ def libero(trajectory: Trajectory) -> Trajectory:
 
 def invert(gripper: Floats) -> Floats:
     """Swap open and closed, for grippers between 0 and 1."""
-    return np.float32(1) - gripper
+    inverted: Floats = np.float32(1) - gripper
+    return inverted
 
 
 def binarize(gripper: Floats) -> Floats:

@@ -3,12 +3,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 from pydantic.functional_validators import BeforeValidator
-from typing_extensions import Annotated
 
 from openvla_toolkit.core.component import ComponentConfig
 from openvla_toolkit.core.errors import AmbiguousComponent, BrokenComponent, UnknownComponent
@@ -58,8 +57,12 @@ def test_a_name_of_two_packages_is_an_error_only_when_it_is_used(install: Instal
         load("dataset", "mine")
 
 
-def test_a_package_that_lies_on_the_path_twice_counts_once(install: Install, tmp_path: Path, monkeypatch: Any) -> None:
-    site = install("openvla-mine", {"dataset": {"mine": "mine_module:Config"}}, modules={"mine_module": DATASET})
+def test_a_package_that_lies_on_the_path_twice_counts_once(
+    install: Install, tmp_path: Path, monkeypatch: Any
+) -> None:
+    site = install(
+        "openvla-mine", {"dataset": {"mine": "mine_module:Config"}}, modules={"mine_module": DATASET}
+    )
     twin = tmp_path / "twin"
     twin.symlink_to(site)
     monkeypatch.syspath_prepend(str(twin))
@@ -69,19 +72,27 @@ def test_a_package_that_lies_on_the_path_twice_counts_once(install: Install, tmp
 @pytest.mark.parametrize(
     ("code", "reason"),
     [
-        ("import nosuchlib.inner", r"it needs nosuchlib.inner, which is not installed: pip install nosuchlib\."),
-        ("import broken_module.absent", r"its module broken_module.absent does not exist: reinstall openvla-broken\."),
+        ("import nosuchlib.inner", r"it needs nosuchlib, which is not installed: pip install nosuchlib\."),
+        (
+            "import broken_module.absent",
+            r"its module broken_module.absent does not exist: reinstall openvla-broken\.",
+        ),
         ("raise SystemExit(3)", r"importing broken_module ends the program \(exit code 3\)\."),
         ("1 / 0", r"importing broken_module fails with ZeroDivisionError: division by zero\."),
         ("x = 1", r"importing broken_module fails with AttributeError"),
         ("Config = 1", r"broken_module:Config is not a subclass of ComponentConfig\."),
-        (DATASET.replace('"dataset"', '"engine"'), r"has kind 'engine', but is registered .* kind 'dataset'\."),
+        (
+            DATASET.replace('"dataset"', '"engine"'),
+            r"has kind 'engine', but is registered .* kind 'dataset'\.",
+        ),
         (DATASET.replace("mine", "yours"), r"has name 'yours' as its default, but is registered as 'mine'\."),
     ],
 )
 def test_a_broken_package_is_named_with_the_cause(install: Install, code: str, reason: str) -> None:
     install("openvla-broken", {"dataset": {"mine": "broken_module:Config"}}, modules={"broken_module": code})
-    with pytest.raises(BrokenComponent, match=rf"^dataset 'mine' from openvla-broken cannot be used: .*{reason}"):
+    with pytest.raises(
+        BrokenComponent, match=rf"^dataset 'mine' from openvla-broken cannot be used: .*{reason}"
+    ):
         load("dataset", "mine")
 
 
@@ -137,7 +148,9 @@ class TestByName:
 
     def test_errors_inside_keep_their_address(self) -> None:
         with pytest.raises(ValidationError) as caught:
-            self.adapter.validate_python({"name": "toy-policy", "lora": {"rank": 0}, "code": {"name": "toy-code", "x": 1}})
+            self.adapter.validate_python(
+                {"name": "toy-policy", "lora": {"rank": 0}, "code": {"name": "toy-code", "x": 1}}
+            )
         assert [error["loc"] for error in caught.value.errors()] == [("lora", "rank"), ("code", "x")]
 
     @pytest.mark.parametrize(
@@ -159,4 +172,6 @@ class TestByName:
             self.adapter.validate_python(engine)
 
     def test_a_mapping_without_name_takes_the_default(self) -> None:
-        assert by_name("engine", default="single")({"precision": "bf16"}) == load("engine", "single")(precision="bf16")  # type: ignore[call-arg]
+        assert by_name("engine", default="single")({"precision": "bf16"}) == load("engine", "single")(
+            precision="bf16"
+        )  # type: ignore[call-arg]

@@ -1,1 +1,1 @@
-"""RLDS data sets in TFDS layout (``dataset_info.json``, ``features.json``, TFRecord shards), without TensorFlow."""
+"""RLDS data sets in TFDS layout, read and written without TensorFlow."""

@@ -1,4 +1,4 @@
-"""How to read a data set as robot episodes: which feature is which camera, what the state is, who was recorded.
+"""How to read a data set as robot episodes: which feature is which camera, which robot was recorded.
 
 The answer comes from the recipe, else from ``openvla.yaml`` beside ``dataset_info.json``, else from the
 catalog that ships with the toolkit; each answers only what those before it leave open.
@@ -28,17 +28,17 @@ CARD = "openvla.yaml"
 
 
 class DatasetCard(Section):
-    """What ``features.json`` does not say. Keys are the paths that ``features.json`` gives, after the transforms."""
+    """What ``features.json`` does not say; keys are paths in a trajectory after the transforms."""
 
     cameras: dict[str, str] = Field(min_length=1)
     """Camera name -> key of the observation that holds its pictures."""
-    state: list[str | None] = []
+    state: list[str | None] = Field(default=[])
     """Keys of the observation that make up the state, in order; null stands for one column of zeros."""
     instruction: str = "language_instruction"
     """Key of what the robot was told."""
     action: str = "action"
     """Key of the actions."""
-    transforms: list[AnyTransform] = []
+    transforms: list[AnyTransform] = Field(default=[])
     """Applied to each trajectory, in order."""
     embodiment: AnyEmbodiment | None = None
     """The robot that was recorded."""
@@ -73,15 +73,16 @@ def complete(given: dict[str, Any], folder: Path, *, dataset: str, features: Fea
     """Return the card with what the recipe gives (not None) laid over the one that is found.
 
     Raises:
-        RecipeError: nothing says what the cameras are; lists the features and the lines to paste.
+        RecipeError: nothing says what the cameras are, or which robot was recorded; lists the features
+            and the lines to paste.
     """
     overlay = {key: value for key, value in given.items() if value is not None}
     found = find_card(folder, dataset=dataset)
-    if found is not None:
-        return found.model_copy(update=overlay)
-    if not overlay.get("cameras"):
-        raise RecipeError(_how_to_describe(folder, dataset=dataset, features=features), path="cameras")
-    return DatasetCard(**overlay)
+    known = overlay if found is None else dict(found) | overlay
+    for key in ("cameras", "embodiment"):
+        if known.get(key) is None:
+            raise RecipeError(_how_to_describe(folder, dataset=dataset, features=features), path=key)
+    return DatasetCard(**known)
 
 
 def _parse(text: bytes, *, file: str | Path) -> DatasetCard:
@@ -95,15 +96,15 @@ def _parse(text: bytes, *, file: str | Path) -> DatasetCard:
 
 def _how_to_describe(folder: Path, *, dataset: str, features: FeaturesDict) -> str:
     """Explain what is missing, with a guess to paste: the first picture, text and action found."""
-    found = {key.removeprefix("steps/"): feature for key, feature in leaves(features) if key.startswith("steps/")}
-    pictures = [key.removeprefix("observation/") for key, feature in found.items() if isinstance(feature, Image)]
+    found = dict(leaves(features.features.get("steps", features)))
+    pictures = [key.removeprefix("observation/") for key, one in found.items() if isinstance(one, Image)]
     texts = [key for key, feature in found.items() if isinstance(feature, Text)]
-    lines = [f"how to read '{dataset}' is not known: {folder} holds no {CARD} and the catalog does not list it."]
+    lines = [f"how to read '{dataset}' is not fully known from {folder / CARD} or the catalog."]
     lines += ["Features of a step:", *(f"  {key}: {_kind(feature)}" for key, feature in found.items())]
-    lines += [f"Give these to the data set in the recipe, or write them to {folder / CARD}:"]
+    lines += [f"Give what is missing to the data set in the recipe, or write it to {folder / CARD}:"]
     lines += [f"  cameras: {{primary: {pictures[0] if pictures else '...'}}}"]
-    lines += [f"  instruction: {texts[0] if texts else '...'}", f"  action: {'action' if 'action' in found else '...'}"]
-    lines += ["  state: [...]", "  embodiment: {name: custom, ...}"]
+    lines += [f"  instruction: {texts[0] if texts else '...'}"]
+    lines += ["  action: action", "  state: [...]", "  embodiment: {name: custom, ...}"]
     return "\n".join(lines)
 
 

@@ -6,6 +6,7 @@ Legend of shapes: T steps, N values of one step.
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Mapping
 from collections.abc import Sequence as Items
@@ -37,7 +38,13 @@ Columns: TypeAlias = "dict[str, Items[bytes] | NDArray[np.float32] | NDArray[np.
 
 
 def decode(
-    feature: Feature, columns: Mapping[str, Column], *, file: int, base: int, key: str = "", repeated: bool = False
+    feature: Feature,
+    columns: Mapping[str, Column],
+    *,
+    file: int,
+    base: int,
+    key: str = "",
+    repeated: bool = False,
 ) -> Any:
     """Return the nested values below a key.
 
@@ -50,7 +57,9 @@ def decode(
     """
     if isinstance(feature, FeaturesDict):
         return {
-            name: decode(inner, columns, file=file, base=base, key=f"{key}/{name}" if key else name, repeated=repeated)
+            name: decode(
+                inner, columns, file=file, base=base, key=f"{key}/{name}" if key else name, repeated=repeated
+            )
             for name, inner in feature.features.items()
         }
     if isinstance(feature, (Sequence, Dataset)):
@@ -78,7 +87,9 @@ def encode(feature: Feature, value: Any, *, key: str = "", repeated: bool = Fals
     if isinstance(feature, FeaturesDict):
         if not isinstance(value, Mapping) or set(value) != set(feature.features):
             found = ", ".join(sorted(value)) if isinstance(value, Mapping) else type(value).__name__
-            raise DataError(f"expected the keys {', '.join(sorted(feature.features))}, found {found}.", key=key or None)
+            raise DataError(
+                f"expected the keys {', '.join(sorted(feature.features))}, found {found}.", key=key or None
+            )
         columns: Columns = {}
         for name, inner in feature.features.items():
             columns |= encode(inner, value[name], key=f"{key}/{name}" if key else name, repeated=repeated)
@@ -108,7 +119,7 @@ def _decode_leaf(feature: Feature, column: Column, *, file: int, base: int) -> A
         flat: NDArray[Any] = _objects([strings[position] for position in range(len(strings))])
     else:
         flat = _as_numbers(column, np.dtype(tensor.dtype))
-    per_step = int(np.prod(tensor.shape, dtype=np.int64))
+    per_step = math.prod(size or 0 for size in tensor.shape)
     if per_step == 0 or len(flat) % per_step:
         raise ValueError(f"{len(flat)} values do not make whole steps of {per_step}")
     return flat.reshape(-1, *shape)
@@ -123,10 +134,11 @@ def _addresses(column: BytesColumn, *, file: int, base: int) -> NDArray[Any]:
 
 
 def _decode_bytes(tensor: Tensor, column: BytesColumn, shape: list[int]) -> NDArray[Any]:
-    """Read arrays that are stored as strings; uncompressed ones may differ in one dimension only if all agree."""
+    """Read arrays that are stored as strings; all must have one shape."""
     unpack = zlib.decompress if tensor.encoding == "zlib" else bytes
     arrays = [
-        np.frombuffer(unpack(column[position]), dtype=tensor.dtype).reshape(shape) for position in range(len(column))
+        np.frombuffer(unpack(column[position]), dtype=tensor.dtype).reshape(shape)
+        for position in range(len(column))
     ]
     if not arrays:
         return np.empty((0, *(max(size, 0) for size in shape)), dtype=tensor.dtype)
@@ -176,14 +188,20 @@ def _encode_leaf(feature: Feature, values: Any) -> Items[bytes] | NDArray[np.flo
 
 def _encode_image(feature: Image, pixels: Any) -> bytes:
     if feature.encoding != "jpeg":
-        raise ValueError(f"pixels are encoded as JPEG only; give {feature.encoding or 'these'} pictures as bytes")
+        raise ValueError(
+            f"pixels are encoded as JPEG only; give {feature.encoding or 'these'} pictures as bytes"
+        )
     array = np.ascontiguousarray(pixels)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"found pixels of the type {array.dtype} and shape {array.shape}")
-    if any(size is not None and size != found for size, found in zip(feature.shape, array.shape, strict=True)):
+    if any(
+        size is not None and size != found for size, found in zip(feature.shape, array.shape, strict=True)
+    ):
         raise ValueError(f"found a picture of the shape {array.shape}")
     # Colour at full resolution: at the small sizes that policies see, halving it blurs the very objects.
-    encoded: bytes = simplejpeg.encode_jpeg(array, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444")
+    encoded: bytes = simplejpeg.encode_jpeg(
+        array, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
+    )
     return encoded
 
 

@@ -10,17 +10,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["BytesColumn", "Column", "MalformedExample", "parse_example", "serialize_example"]
+__all__ = ["BytesColumn", "Column", "WireError", "parse_example", "serialize_example"]
 
 VARINT, FIXED64, DELIMITED, FIXED32 = 0, 1, 2, 5
 
 
-class MalformedExample(ValueError):
+class WireError(ValueError):
     """The bytes are not an Example; the message says where, counted from the start of the record's data."""
 
 
@@ -54,7 +54,7 @@ def parse_example(data: bytes | memoryview) -> dict[str, Column]:
     (as protobuf has it for maps). A feature without a list is an empty list of bytes.
 
     Raises:
-        MalformedExample: the bytes are not an Example.
+        WireError: the bytes are not an Example.
     """
     view = memoryview(data)
     columns: dict[str, Column] = {}
@@ -68,7 +68,9 @@ def parse_example(data: bytes | memoryview) -> dict[str, Column]:
     return columns
 
 
-def serialize_example(columns: Mapping[str, Sequence[bytes] | NDArray[np.float32] | NDArray[np.int64]]) -> bytes:
+def serialize_example(
+    columns: Mapping[str, Sequence[bytes] | NDArray[np.float32] | NDArray[np.int64]],
+) -> bytes:
     """Write an Example: float arrays as float lists, integer arrays as int64 lists, others as lists of bytes.
 
     Keys are sorted, so that equal content gives equal bytes.
@@ -88,14 +90,14 @@ def _parse_entry(view: memoryview, start: int, end: int) -> tuple[str, Column]:
             try:
                 key = str(view[value_start:value_end], "utf-8")
             except UnicodeDecodeError:
-                raise MalformedExample(f"the key at byte {value_start} is not UTF-8") from None
+                raise WireError(f"the key at byte {value_start} is not UTF-8") from None
         elif field == 2 and wire == DELIMITED:
             feature = (value_start, value_end)
     return key, _parse_feature(view, *feature)
 
 
 def _parse_feature(view: memoryview, start: int, end: int) -> Column:
-    """Read a Feature: field 1 bytes, 2 floats, 3 integers; the last kind given wins, as in a protobuf oneof."""
+    """Read a Feature: field 1 bytes, 2 floats, 3 integers; the last kind given wins, as in a oneof."""
     kind, spans = 1, list[tuple[int, int]]()
     for field, wire, value_start, value_end in _fields(view, start, end):
         if field in (1, 2, 3) and wire == DELIMITED:
@@ -118,7 +120,7 @@ def _floats(view: memoryview, values: list[tuple[int, int, int, int]]) -> NDArra
     parts = []
     for _, wire, start, end in values:
         if wire not in (DELIMITED, FIXED32) or (end - start) % 4:
-            raise MalformedExample(f"the floats at byte {start} are not a multiple of 4 bytes")
+            raise WireError(f"the floats at byte {start} are not a multiple of 4 bytes")
         parts.append(np.frombuffer(view[start:end], dtype="<f4"))
     return np.concatenate(parts).astype(np.float32, copy=False) if parts else np.empty(0, np.float32)
 
@@ -136,7 +138,7 @@ def _varints(view: memoryview, start: int, end: int) -> NDArray[np.int64]:
         return raw.astype(np.int64)
     stops = np.flatnonzero(last) + 1
     if not last[-1] or np.diff(stops, prepend=0).max() > 10:
-        raise MalformedExample(f"the integers at byte {start} do not end where they should")
+        raise WireError(f"the integers at byte {start} do not end where they should")
     starts = np.concatenate([[0], stops[:-1]])
     shift = (np.arange(len(raw)) - np.repeat(starts, stops - starts)).astype(np.uint64) * np.uint64(7)
     return np.add.reduceat((raw & 0x7F).astype(np.uint64) << shift, starts).view(np.int64)
@@ -154,9 +156,9 @@ def _fields(view: memoryview, position: int, end: int) -> Iterator[tuple[int, in
         elif wire in (FIXED32, FIXED64):
             length = 4 if wire == FIXED32 else 8
         else:
-            raise MalformedExample(f"the field at byte {position} has the unknown wire type {wire}")
+            raise WireError(f"the field at byte {position} has the unknown wire type {wire}")
         if start + length > end:
-            raise MalformedExample(f"the field at byte {position} needs {length} bytes, {end - start} are left")
+            raise WireError(f"the field at byte {position} needs {length} bytes, {end - start} are left")
         yield tag >> 3, wire, start, start + length
         position = start + length
 
@@ -171,7 +173,7 @@ def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, position
         shift += 7
-    raise MalformedExample(f"the number before byte {position} has no end")
+    raise WireError(f"the number before byte {position} has no end")
 
 
 def _serialize_feature(values: Sequence[bytes] | NDArray[np.float32] | NDArray[np.int64]) -> bytes:
@@ -182,9 +184,9 @@ def _serialize_feature(values: Sequence[bytes] | NDArray[np.float32] | NDArray[n
     return _delimited(3, _delimited(1, _pack_varints(values)) if values.size else b"")
 
 
-def _pack_varints(values: NDArray[np.int64]) -> bytes:
+def _pack_varints(values: NDArray[Any]) -> bytes:
     flat = values.astype(np.int64).reshape(-1)
-    if flat.size and 0 <= int(flat.min()) and int(flat.max()) < 0x80:
+    if flat.size and int(flat.min()) >= 0 and int(flat.max()) < 0x80:
         return flat.astype(np.uint8).tobytes()
     return b"".join(_pack_varint(value & 0xFFFFFFFFFFFFFFFF) for value in flat.tolist())
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 from openvla_toolkit.core.errors import DataError, MissingFile
 
@@ -28,10 +28,9 @@ __all__ = [
 Shape: TypeAlias = "tuple[int | None, ...]"
 Encoding: TypeAlias = Literal["none", "bytes", "zlib"]
 
-DTYPES = frozenset(
-    ["bool", "string", "float16", "float32", "float64", "int8", "int16", "int32", "int64"]
-    + ["uint8", "uint16", "uint32", "uint64"]
-)
+FLOATS = ("float16", "float32", "float64")
+INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
+DTYPES = frozenset({"bool", "string", *FLOATS, *INTEGERS})
 PREFIX = "tensorflow_datasets.core.features."
 
 
@@ -104,7 +103,9 @@ def load_features(path: Path) -> FeaturesDict:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MissingFile(f"{path} does not exist: the data set is incomplete; copy or download it again.") from None
+        raise MissingFile(
+            f"{path} does not exist: the data set is incomplete; copy or download it again."
+        ) from None
     except ValueError as error:
         raise DataError(f"it is not JSON: {error}.", file=path) from None
     try:
@@ -152,7 +153,9 @@ def from_json(content: Any, *, key: str = "", nested: bool = False) -> Feature:
         if kind in LEAVES:
             return LEAVES[kind](content)
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"the description of this {kind} is not as expected: {error}.", key=key or None) from None
+        raise DataError(
+            f"the description of this {kind} is not as expected: {error}.", key=key or None
+        ) from None
     raise DataError(
         f"features of the kind {kind} are not supported. "
         f"Supported: {', '.join(['FeaturesDict', 'Dataset', 'Sequence', *LEAVES])}.",
@@ -170,7 +173,11 @@ def to_json(feature: Feature) -> dict[str, Any]:
         name = "dataset_feature.Dataset" if isinstance(feature, Dataset) else "sequence_feature.Sequence"
         return _named(name, sequence={"feature": to_json(feature.feature), "length": length})
     if isinstance(feature, Image):
-        image = {"shape": _shape_to_json(feature.shape), "dtype": feature.dtype, "encodingFormat": feature.encoding}
+        image = {
+            "shape": _shape_to_json(feature.shape),
+            "dtype": feature.dtype,
+            "encodingFormat": feature.encoding,
+        }
         return _named("image_feature.Image", image=image)
     if isinstance(feature, Text):
         return _named("text_feature.Text", text={})
@@ -195,7 +202,7 @@ def _tensor(content: dict[str, Any]) -> Tensor:
         raise ValueError(f"the encoding '{encoding}' is not one of none, bytes, zlib")
     if shape.count(None) > (encoding != "none"):
         raise ValueError("it has an unknown dimension (a ragged tensor)")
-    return Tensor(shape, _dtype(tensor), encoding)
+    return Tensor(shape, _dtype(tensor), cast("Encoding", encoding))
 
 
 def _scalar(content: dict[str, Any]) -> Scalar:
@@ -204,7 +211,9 @@ def _scalar(content: dict[str, Any]) -> Scalar:
 
 def _image(content: dict[str, Any]) -> Image:
     image = content["image"]
-    return Image(_shape_from_json(image["shape"]), image.get("encodingFormat", ""), image.get("dtype", "uint8"))
+    return Image(
+        _shape_from_json(image["shape"]), image.get("encodingFormat", ""), image.get("dtype", "uint8")
+    )
 
 
 def _text(_: dict[str, Any]) -> Text:

@@ -64,19 +64,25 @@ def locate(root: Path, *, dataset: str, version: str | None = None) -> Path:
         MissingFile: names what is there instead.
     """
     if not root.is_dir():
-        raise MissingFile(f"the folder {root} does not exist. Set root to the folder that holds {dataset}/<version>.")
+        raise MissingFile(
+            f"the folder {root} does not exist. Set root to the folder that holds {dataset}/<version>."
+        )
     if (root / INFO).is_file():
         found = {root.name: root}
     else:
         folder = root / dataset if (root / dataset).is_dir() else root
         found = {entry.name: entry for entry in folder.iterdir() if VERSION.fullmatch(entry.name)}
         if not found:
-            names = sorted(entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name))
+            names = sorted(
+                entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name)
+            )
             raise MissingFile(
                 f"{root} holds no data set '{dataset}'.{did_you_mean(dataset, names)} "
                 f"Folders there: {', '.join(names) or 'none'}."
             )
-    newest = max(found, key=lambda name: ([int(part) for part in name.split(".")] if VERSION.fullmatch(name) else []))
+    newest = max(
+        found, key=lambda name: [int(part) for part in name.split(".")] if VERSION.fullmatch(name) else []
+    )
     chosen = found.get(version or newest)
     if chosen is None:
         raise MissingFile(f"{dataset} has no version {version}. There are: {', '.join(sorted(found))}.")

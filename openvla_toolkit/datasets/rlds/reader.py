@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
-from collections.abc import Mapping
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,24 +15,22 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openvla_toolkit.core.errors import ContractMismatch, DataError, RecipeError, did_you_mean
+from openvla_toolkit.core.errors import ContractMismatch, DataError, RecipeError
 from openvla_toolkit.core.types import ADDRESS_FIELDS, DataDescription, Episode
 from openvla_toolkit.datasets.rlds.card import DatasetCard
 from openvla_toolkit.datasets.rlds.columns import decode
-from openvla_toolkit.datasets.rlds.example import MalformedExample, parse_example
+from openvla_toolkit.datasets.rlds.example import WireError, parse_example
 from openvla_toolkit.datasets.rlds.features import Dataset, FeaturesDict, Sequence, load_features
 from openvla_toolkit.datasets.rlds.layout import DatasetInfo
 from openvla_toolkit.datasets.rlds.splits import select
 from openvla_toolkit.datasets.rlds.tfrecord import Shard, mapped, open_shard, record, record_offsets
-from openvla_toolkit.interfaces.embodiment import EmbodimentConfig
+from openvla_toolkit.datasets.rlds.trajectory import METADATA, find, length_of, numbers, repeat, texts
 from openvla_toolkit.interfaces.transform import Trajectory
 
 __all__ = ["RLDSDataset"]
 
 ADDRESS = np.dtype(ADDRESS_FIELDS)
 HINT_BYTES = 64 * 1024
-METADATA = "traj_metadata"
-"""Where the features of a whole episode stand in a trajectory, repeated for every step (dlimp's name)."""
 
 
 class _Run(NamedTuple):
@@ -41,7 +38,7 @@ class _Run(NamedTuple):
 
     file: int
     first: int
-    count: int
+    length: int
     promised: int
     """Records that the whole shard should have."""
 
@@ -50,10 +47,12 @@ class RLDSDataset:
     """Episodes of one RLDS data set (``interfaces.dataset.Dataset[Episode]``).
 
     Opening reads only ``dataset_info.json`` and ``features.json``; a shard is scanned for its record offsets
-    when an episode of it is first asked for. Files stay mapped per process, so copies may be pickled or forked.
+    when an episode of it is first asked for. Files are mapped per process; copies may be pickled or forked.
     """
 
-    def __init__(self, folder: Path, *, name: str, split: str, card: DatasetCard, verify: bool = True) -> None:
+    def __init__(
+        self, folder: Path, *, name: str, split: str, card: DatasetCard, verify: bool = True
+    ) -> None:
         info = DatasetInfo.load(folder)
         self.name, self.split, self.card, self.verify = name, split, card, verify
         self.features = load_features(folder / "features.json")
@@ -64,13 +63,8 @@ class RLDSDataset:
         for part in select(split, info.sizes):
             self._add(info, part.split, part.start, part.stop)
         self._shards = list(self._files)
-        self._ends = list(accumulate(run.count for run in self._runs))
+        self._ends = list(accumulate(run.length for run in self._runs))
         self._transforms = [transform.build() for transform in card.transforms]
-
-    @property
-    def embodiment(self) -> EmbodimentConfig | None:
-        """The robot that was recorded, as far as recipe, card and catalog know it."""
-        return self.card.embodiment
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_transforms"}
@@ -81,12 +75,13 @@ class RLDSDataset:
         self._transforms = [transform.build() for transform in self.card.transforms]
 
     def describe(self) -> DataDescription:
-        """Return name, shard files, cameras and the fingerprint of content and settings."""
+        """Return name, shard files, cameras, robot, and the fingerprint of content and settings."""
         return DataDescription(
             name=self.name,
             fingerprint=self._fingerprint(),
             files=[shard.path for shard in self._shards],
             cameras=list(self.card.cameras),
+            robot=None if self.card.embodiment is None else self.card.embodiment.build(),
         )
 
     def __len__(self) -> int:
@@ -119,13 +114,15 @@ class RLDSDataset:
         try:
             episode = decode(self.features, parse_example(data), file=file, base=base)
             steps = episode.pop("steps")
-            length = _length(steps)
-        except MalformedExample as error:
+            length = length_of(steps)
+        except WireError as error:
             reason = f"it is not a tf.train.Example: {error} of the data that begin at byte {base}."
             raise DataError(reason, file=shard.path, episode=f"record {number}") from None
         except DataError as error:
-            raise DataError(error.reason, file=shard.path, episode=f"record {number}", key=error.key) from None
-        return {**steps, METADATA: _repeat(episode, length)} if episode else dict(steps)
+            raise DataError(
+                error.reason, file=shard.path, episode=f"record {number}", key=error.key
+            ) from None
+        return {**steps, METADATA: repeat(episode, length)} if episode else dict(steps)
 
     def image(self, address: np.void) -> bytes:
         """Return the encoded image (JPEG or PNG file) at an address.
@@ -179,13 +176,15 @@ class RLDSDataset:
                 "the file is truncated or of another version; copy or download it again.",
                 file=shard.path,
             )
-        return shard, run.first + position - (self._ends[index] - run.count), run.file
+        return shard, run.first + position - (self._ends[index] - run.length), run.file
 
     def _episode(self, trajectory: Trajectory, *, name: str) -> Episode:
-        actions = _numbers(_find(trajectory, self.card.action, setting="action"), key=self.card.action)
+        actions = numbers(find(trajectory, self.card.action, setting="action"), key=self.card.action)
         observation = trajectory.get("observation", {})
         images = {camera: self._camera(observation, camera) for camera in self.card.cameras}
-        instructions = _texts(_find(trajectory, self.card.instruction, setting="instruction"), self.card.instruction)
+        instructions = texts(
+            find(trajectory, self.card.instruction, setting="instruction"), key=self.card.instruction
+        )
         state = self._state(observation, len(actions))
         lengths = {f"cameras.{camera}": len(image) for camera, image in images.items()}
         lengths |= {"instruction": len(instructions), "state": len(actions if state is None else state)}
@@ -197,7 +196,7 @@ class RLDSDataset:
 
     def _camera(self, observation: Any, camera: str) -> NDArray[Any]:
         key = self.card.cameras[camera]
-        addresses = _find(observation, key, setting=f"cameras.{camera}")
+        addresses = find(observation, key, setting=f"cameras.{camera}")
         if getattr(addresses, "dtype", None) != ADDRESS:
             raise RecipeError(f"'observation/{key}' does not hold images.", path=f"cameras.{camera}")
         found: NDArray[Any] = addresses
@@ -209,11 +208,13 @@ class RLDSDataset:
         parts = [
             np.zeros((length, 1), np.float32)
             if key is None
-            else _numbers(_find(observation, key, setting=f"state.{index}"), key=f"observation/{key}")
+            else numbers(find(observation, key, setting=f"state.{index}"), key=f"observation/{key}")
             for index, key in enumerate(self.card.state)
         ]
         if any(len(part) != length for part in parts):
-            raise DataError(f"its parts have {[len(part) for part in parts]} frames, the actions {length}.", key="state")
+            raise DataError(
+                f"its parts have {[len(part) for part in parts]} frames, the actions {length}.", key="state"
+            )
         return np.concatenate(parts, axis=1)
 
     def _check_sizes(self, actions: NDArray[np.float32], state: NDArray[np.float32] | None) -> None:
@@ -224,13 +225,13 @@ class RLDSDataset:
             if found is not None and described and found.shape[1] != len(described):
                 names = ", ".join(dimension.name for dimension in described)
                 raise ContractMismatch(
-                    f"{self.name}: the {what} has {found.shape[1]} numbers, the embodiment '{robot.name}' describes "
-                    f"{len(described)} ({names}). Give the embodiment that was recorded, or the transforms that "
-                    "bring the data to it."
+                    f"{self.name}: the {what} has {found.shape[1]} numbers, the embodiment '{robot.name}' "
+                    f"describes {len(described)} ({names}). Give the embodiment that was recorded, or the "
+                    "transforms that bring the data to it."
                 )
 
     def _fingerprint(self) -> str:
-        """Hash the features, the shards' names, sizes, first and last bytes, and what changes the episodes."""
+        """Hash the features, each shard's name, size, first and last bytes, and what changes the episodes."""
         digest = hashlib.sha256((self._folder / "features.json").read_bytes())
         for shard in self._shards:
             data = mapped(shard)
@@ -240,69 +241,3 @@ class RLDSDataset:
         settings = self.card.model_dump(mode="json", exclude={"embodiment", "generated"})
         digest.update(json.dumps([self.split, settings], sort_keys=True).encode())
         return digest.hexdigest()
-
-
-def _find(tree: Any, key: str, *, setting: str) -> Any:
-    """Look a key up, as it stands or as a path through nested mappings."""
-    here = tree
-    if isinstance(tree, Mapping) and key in tree:
-        return tree[key]
-    for step in key.split("/"):
-        if not isinstance(here, Mapping) or step not in here:
-            known = sorted(_paths(tree))
-            raise RecipeError(
-                f"there is no '{key}' in the trajectory.{did_you_mean(key, known)} There are: {', '.join(known)}.",
-                path=setting,
-            )
-        here = here[step]
-    return here
-
-
-def _paths(tree: Any, prefix: str = "") -> list[str]:
-    if not isinstance(tree, Mapping):
-        return [prefix.rstrip("/")]
-    return [path for name, inner in tree.items() if name != METADATA for path in _paths(inner, f"{prefix}{name}/")]
-
-
-def _numbers(values: Any, *, key: str) -> NDArray[np.float32]:
-    """Return [T, N] float32; every number must be finite."""
-    array = np.asarray(values)
-    if array.dtype.kind not in "fiub":
-        raise DataError(f"expected numbers, found {array.dtype}.", key=key)
-    flat = array.reshape(len(array), -1 if array.size else int(np.prod(array.shape[1:]))).astype(np.float32)
-    bad = np.flatnonzero(~np.isfinite(flat).all(axis=1))
-    if len(bad):
-        raise DataError(f"expected finite numbers, found {flat[bad[0]].tolist()}.", frame=int(bad[0]), key=key)
-    return flat
-
-
-def _texts(values: Any, key: str) -> list[str]:
-    try:
-        return [value.decode("utf-8") if isinstance(value, bytes) else _text(value) for value in values]
-    except (UnicodeDecodeError, TypeError) as error:
-        raise DataError(f"expected texts: {error}.", key=key) from None
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"found {type(value).__name__}")
-    return value
-
-
-def _length(steps: Mapping[str, Any]) -> int:
-    """Return T, which all arrays of the steps must share."""
-    lengths = {path: len(_find(steps, path, setting=path)) for path in _paths(steps)}
-    length = max(lengths.values(), default=0)
-    for path, found in lengths.items():
-        if found != length:
-            raise DataError(f"it has {found} steps, others of the episode have {length}.", key=f"steps/{path}")
-    return length
-
-
-def _repeat(tree: Any, length: int) -> Any:
-    """Give every value of an episode a leading time axis."""
-    if isinstance(tree, Mapping):
-        return {name: _repeat(inner, length) for name, inner in tree.items()}
-    if isinstance(tree, (str, bytes)):
-        return np.array([tree] * length, dtype=object)
-    return np.repeat(np.asarray(tree)[None], length, axis=0)

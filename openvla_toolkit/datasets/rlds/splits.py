@@ -38,7 +38,8 @@ def _part(term: str, sizes: Mapping[str, int]) -> Part:
     match = EXPRESSION.fullmatch(term)
     if match is None:
         raise RecipeError(
-            f"'{term}' is not a split. Write train, train[:95%], train[10:20], train+val or all.", path="split"
+            f"'{term}' is not a split. Write train, train[:95%], train[10:20], train+val or all.",
+            path="split",
         )
     name = match["name"]
     if name not in sizes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import struct
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -28,7 +28,7 @@ MAPS_KEPT = 256
 
 
 class Shard(NamedTuple):
-    """One file as it was when the data set was opened; caches are keyed by it, so a rewritten file is read anew."""
+    """One file as it was when the data set was opened. Caches are keyed by it."""
 
     path: str
     size: int
@@ -45,7 +45,9 @@ def open_shard(path: Path) -> Shard:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise MissingFile(f"{path} does not exist: the data set is incomplete; copy or download it again.") from None
+        raise MissingFile(
+            f"{path} does not exist: the data set is incomplete; copy or download it again."
+        ) from None
     return Shard(str(path), status.st_size, status.st_mtime_ns)
 
 
@@ -75,20 +77,21 @@ def mapped(shard: Shard) -> memoryview:
         raise MissingFile(f"{shard.path} is gone since the data set was opened.") from None
     if len(view) != shard.size:
         raise DataError(
-            f"the file has {len(view)} bytes but had {shard.size} when the data set was opened; open it again.",
+            f"it has {len(view)} bytes, and had {shard.size} when the data set was opened; open it again.",
             file=shard.path,
         )
     return view
 
 
-@lru_cache(maxsize=None)
+@cache
 def record_offsets(shard: Shard) -> NDArray[np.int64]:
     """Return the byte offset of every record's header, [records], from one scan that reads headers only.
 
     Raises:
         DataError: a record is cut short or its length does not match its checksum.
     """
-    view, offsets, position = mapped(shard), [], 0
+    view, position = mapped(shard), 0
+    offsets: list[int] = []
     while position < shard.size:
         length = _length(shard, view, position, number=len(offsets))
         offsets.append(position)
@@ -143,8 +146,11 @@ def _length(shard: Shard, view: memoryview, position: int, *, number: int) -> in
         )
     if left < HEADER.size + length + FOOTER.size:
         raise _truncated(
-            shard, number, position, f"expected {length} bytes of data and {FOOTER.size} of checksum, "
-            f"found {left - HEADER.size} bytes"
+            shard,
+            number,
+            position,
+            f"expected {length} bytes of data and {FOOTER.size} of checksum, "
+            f"found {left - HEADER.size} bytes",
         )
     return int(length)
 

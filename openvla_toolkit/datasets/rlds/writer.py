@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from openvla_toolkit.core.errors import DataError, RecipeError, StorageError
 from openvla_toolkit.datasets.rlds.card import CARD, DatasetCard, save_card
@@ -19,6 +19,9 @@ from openvla_toolkit.datasets.rlds.example import serialize_example
 from openvla_toolkit.datasets.rlds.features import FeaturesDict, to_json
 from openvla_toolkit.datasets.rlds.layout import INFO, shard_name
 from openvla_toolkit.datasets.rlds.tfrecord import write_record
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["RLDSWriter", "serialize_episode"]
 
@@ -69,9 +72,11 @@ class RLDSWriter:
             )
         with _storage(self.folder):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self._unfinished = Path(tempfile.mkdtemp(prefix=f".{version}.incomplete-", dir=self.folder.parent))
+            self._unfinished = Path(
+                tempfile.mkdtemp(prefix=f".{version}.incomplete-", dir=self.folder.parent)
+            )
 
-    def __enter__(self) -> RLDSWriter:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -1,0 +1,79 @@
+"""From what a person types after ``weights:`` to the folder of a policy."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from openvla_toolkit.checkpoints.layout import CONFIG_FILE, checkpoints_of
+from openvla_toolkit.core.errors import CheckpointError, MissingFile, did_you_mean
+from openvla_toolkit.core.storage import is_partial
+
+__all__ = ["locate", "shipped_policies"]
+
+_SHIPPED = Path(__file__).parents[1] / "catalog" / "policies"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate(source: str | Path) -> Path:
+    """Return the policy folder that ``source`` stands for.
+
+    Tried in this order: a policy folder; a run folder or its ``checkpoints`` (the last whole checkpoint); a shipped
+    name; a hub id, from the hub's cache or by download (``HF_HUB_OFFLINE`` is respected).
+
+    Raises:
+        CheckpointError: the folder holds no whole checkpoint, or the hub refuses.
+        MissingFile: nothing goes by that name.
+    """
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return _in_folder(path)
+    shipped = shipped_policies()
+    if str(source) in shipped:
+        return shipped[str(source)]
+    if not path.exists() and _HUB_ID.fullmatch(str(source)):
+        return _from_hub(str(source))
+    names = ", ".join(shipped) or "none"
+    raise MissingFile(
+        f"no policy '{source}': no such folder, and no shipped name.{did_you_mean(str(source), shipped)} "
+        f"Shipped: {names}."
+    )
+
+
+def shipped_policies() -> dict[str, Path]:
+    """Return the policies that come with the package: name -> folder."""
+    if not _SHIPPED.is_dir():
+        return {}
+    return {path.name: path for path in sorted(_SHIPPED.iterdir()) if (path / CONFIG_FILE).is_file()}
+
+
+def _in_folder(path: Path) -> Path:
+    if is_partial(path):
+        raise CheckpointError(f"{path} was never finished; take a folder without '.partial' in its name.")
+    if (path / CONFIG_FILE).is_file():
+        return path
+    run = path.parent if path.name == "checkpoints" else path
+    if whole := checkpoints_of(run):
+        return whole[-1]
+    raise CheckpointError(
+        f"{path} is no policy: there is neither a {CONFIG_FILE} nor a whole checkpoint (checkpoints/step-*) in it."
+    )
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    try:
+        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pt", "*.msgpack", "*.h5", "*.gguf"]))
+    except RepositoryNotFoundError as error:
+        raise MissingFile(
+            f"the hub has no model '{name}', or it is private: check the name, or log in with 'hf auth login'."
+        ) from error
+    except LocalEntryNotFoundError as error:
+        raise CheckpointError(
+            f"'{name}' is not in the hub's cache and the hub cannot be reached (offline?): connect, or download it "
+            "elsewhere and give its folder."
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise CheckpointError(f"'{name}' cannot be had from the hub: {str(error).splitlines()[0]}.") from error

@@ -1,0 +1,1 @@
+"""Worlds to act in, one folder each; ``tabletop`` is embedded and needs nothing else."""

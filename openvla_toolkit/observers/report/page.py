@@ -1,0 +1,142 @@
+"""From a run folder to ``report.html``."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from openvla_toolkit.core.storage import atomic_write_text
+from openvla_toolkit.observers.report.axes import number
+from openvla_toolkit.observers.report.contract_table import contract_rows
+from openvla_toolkit.observers.report.curves import training_curves, training_seconds
+from openvla_toolkit.observers.report.evaluations import measured
+from openvla_toolkit.observers.report.run_folder import Run, read_run
+
+__all__ = ["REPORT_FILE", "write_report"]
+
+REPORT_FILE = "report.html"
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write ``report.html`` from the files of a run folder, and return its path; it can be done again at any time.
+
+    Raises:
+        DataError: a file of the run is damaged.
+        StorageError: the page cannot be written.
+    """
+    run = read_run(Path(folder))
+    environment = Environment(
+        loader=PackageLoader("openvla_toolkit.observers.report", "."),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    environment.filters.update(number=number, duration=duration, percent=percent)
+    page = environment.get_template("report.html.jinja").render(_content(run))
+    target = run.folder / REPORT_FILE
+    atomic_write_text(target, page)
+    return target
+
+
+def duration(seconds: float) -> str:
+    """Return ``42 s``, ``3.1 min`` or ``2.2 h``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
+
+
+def percent(share: float) -> str:
+    """Return ``87.0 %`` with a space that does not break."""
+    return f"{100 * share:.1f}\u00a0%"
+
+
+def _content(run: Run) -> dict[str, Any]:
+    return {
+        "title": run.folder.resolve().name,
+        "subtitle": _subtitle(run.lock),
+        "unfinished": _unfinished(run),
+        "measured": measured(run.evaluations),
+        "curves": training_curves(run.stages.get("train", ())),
+        "training_seconds": training_seconds(run.stages.get("train", ()), batch=_batch(run.lock)),
+        "contract": None if run.contract is None else contract_rows(run.contract),
+        "data": _data(run.statistics),
+        "benchmark": _benchmark(run.benchmark),
+        "checkpoint": run.checkpoint,
+        "machine": _machine(run.lock.get("lock") or {}),
+        "lock_text": run.lock_text,
+        "picture": _picture,
+    }
+
+
+def _batch(lock: Mapping[str, Any]) -> int:
+    return int(((lock.get("train") or {}).get("batch") or {}).get("total", 0))
+
+
+def _subtitle(lock: Mapping[str, Any]) -> str:
+    """Say in one line what was run on what."""
+    policy, train = lock.get("policy") or {}, lock.get("train") or {}
+    parts = [f"policy {policy['name']}"] if "name" in policy else []
+    if policy.get("weights"):
+        parts[-1:] = [f"{parts[-1] if parts else 'policy'} from {policy['weights']}"]
+    if train:
+        parts.append(f"{train['steps']} steps of {train['batch']['total']} samples")
+    if lock.get("data"):
+        parts.append("data " + ", ".join(str(item.get("name")) for item in lock["data"]))
+    if "seed" in lock:
+        parts.append(f"seed {lock['seed']}")
+    return " · ".join(parts)
+
+
+def _unfinished(run: Run) -> str | None:
+    """Say how far a run came that stopped early."""
+    rows, train = run.stages.get("train", ()), run.lock.get("train")
+    if train and rows and rows[-1]["step"] < train["steps"]:
+        return f"Training stopped at step {rows[-1]['step']} of {train['steps']}."
+    if run.lock.get("evaluate") and not any(one.when != "before" for one in run.evaluations):
+        return "The run ended before its evaluation was complete."
+    return None
+
+
+def _data(statistics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "episodes": entry.get("num_trajectories", 0),
+            "frames": entry.get("num_transitions", 0),
+            "action": entry.get("action", {}),
+        }
+        for name, entry in statistics.items()
+    ]
+
+
+def _benchmark(figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Bring rows to one set of columns."""
+    if figures is None:
+        return None
+    rows: Sequence[Mapping[str, Any]] = figures.get("rows", [])
+    settings = figures.get("settings", {})
+    return {
+        "columns": list(dict.fromkeys(key for row in rows for key in row)),
+        "rows": rows,
+        "notes": [f"{key} {value}" for key, value in settings.items()]
+        + [str(figures[key]) for key in ("machine", "date") if key in figures],
+    }
+
+
+def _machine(lock: Mapping[str, Any]) -> str:
+    cpu = lock.get("cpu") or {}
+    parts = [f"{cpu.get('count')} × {cpu.get('model')}"] if cpu.get("model") else []
+    parts += [str(gpu) for gpu in lock.get("gpus") or ()]
+    parts += [f"Python {lock['python']}"] if "python" in lock else []
+    parts += [str(lock["date"])] if "date" in lock else []
+    return " · ".join(parts)
+
+
+def _picture(path: Path) -> str:
+    """Return a JPEG as the address of itself."""
+    return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode("ascii")

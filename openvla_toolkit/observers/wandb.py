@@ -1,0 +1,63 @@
+"""Weights & Biases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openvla_toolkit.core.errors import MissingDependency
+from openvla_toolkit.core.hooks import observe
+
+try:
+    import wandb
+except ModuleNotFoundError as error:
+    raise MissingDependency("observer 'wandb'", "wandb", install="openvla-toolkit[wandb]") from error
+
+if TYPE_CHECKING:
+    from openvla_toolkit.core.recipe import Recipe
+    from openvla_toolkit.observers import WandBConfig
+
+__all__ = ["WandB"]
+
+
+class WandB:
+    """Sends every number as ``<stage>/<name>`` over the stage's own step, and the recipe as the run's settings."""
+
+    name = "wandb"
+
+    def __init__(self, config: WandBConfig) -> None:
+        self._config = config
+        self._run: Any = None
+        self._stages: set[str] = set()
+
+    @observe
+    def run_started(self, recipe: Recipe, output: Path) -> None:
+        """Begin a run; offline runs lie in ``wandb/`` of the run folder (send them with ``wandb sync``)."""
+        config = self._config
+        output.mkdir(parents=True, exist_ok=True)
+        self._run = wandb.init(
+            project=config.project,
+            entity=config.entity,
+            mode=config.mode,
+            name=config.run or output.name,
+            group=config.group,
+            dir=str(output),
+            config=recipe.model_dump(mode="json"),
+        )
+
+    @observe
+    def metrics_logged(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
+        """Send the numbers; stages count on their own, so each gets an axis of its own."""
+        prefix = stage.replace(" ", "/")
+        if prefix not in self._stages:
+            self._stages.add(prefix)
+            self._run.define_metric(f"{prefix}/*", step_metric=f"{prefix}/step")
+        numbers = {f"{prefix}/{key}": value for key, value in values.items() if key != "total"}
+        self._run.log({f"{prefix}/step": step, **numbers})
+
+    @observe
+    def run_finished(self, error: BaseException | None) -> None:
+        """End the run; a failed one is marked as failed."""
+        if self._run is not None:
+            self._run.finish(exit_code=0 if error is None else 1)

@@ -1,0 +1,1 @@
+"""Prismatic vision-language models that act: patches and words in one sequence of a language model."""

@@ -1,0 +1,154 @@
+"""The network: vision backbone, projector and language model, with patches right after the first token.
+
+Shape legend: B samples, M samples with images, C views, S pixels, P patches of all views, L text positions,
+D width of the language model, K positions asked for, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import DynamicCache, PreTrainedModel
+
+from openvla_toolkit.interfaces.vision_backbone import VisionBackbone
+from openvla_toolkit.policies.prismatic.projector import Projector
+
+__all__ = ["DecodingState", "PrismaticModel", "splice"]
+
+
+class DecodingState(NamedTuple):
+    """What one more token needs: the cache, which of its places are real, and the next position of each row."""
+
+    cache: DynamicCache
+    mask: Tensor | None
+    """[B, places] False at padding; None where nothing is padded."""
+    positions: Tensor
+    """[B] position of the token to come."""
+
+
+class PrismaticModel(nn.Module):
+    """The parameter names are those of published Hugging Face OpenVLA checkpoints.
+
+    Three ways through it: ``forward`` for training on right-padded batches; ``image_features``, ``prefill`` and
+    ``decode_step`` for acting on left-padded ones; ``logits`` is the output layer, whole or some of its columns.
+    """
+
+    def __init__(self, vision_backbone: VisionBackbone, projector: Projector, language_model: PreTrainedModel) -> None:
+        super().__init__()
+        self.vision_backbone: Any = vision_backbone
+        self.projector = projector
+        self.language_model = language_model
+        self._channels = 3 * len(vision_backbone.image_recipe().means)
+
+    def forward(self, input_ids: Tensor, pixel_values: Tensor, image_rows: Tensor, wanted: Tensor) -> Tensor:
+        """Return float32 logits [K, V] that predict the wanted tokens.
+
+        Padding stands on the right, where causal attention never lets a token see it, so no mask is needed and
+        attention can take its fast path.
+
+        Args:
+            input_ids: [B, L], padded on the right.
+            pixel_values: [M, C x 3 x towers, S, S] of the rows that have images.
+            image_rows: [M] those rows, ascending.
+            wanted: bool [B, L], true at the K tokens to predict, none of them in the first place.
+        """
+        embeddings = self._embed(input_ids)
+        if len(image_rows) == 0:
+            return self.logits(self._read(embeddings)[_before(wanted)])
+        features = self.image_features(pixel_values)
+        patches = features.shape[1]
+        if len(image_rows) == len(input_ids):
+            embeddings = splice(embeddings, features, None)
+            where = F.pad(wanted, (patches, 0))  # position t of the text stands at t + patches
+        else:
+            pictured = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+            pictured[image_rows] = True
+            mixed = F.pad(embeddings, (0, 0, 0, patches))
+            mixed[image_rows] = splice(embeddings[image_rows], features, None).to(mixed.dtype)
+            embeddings = mixed
+            where = torch.where(pictured[:, None], F.pad(wanted, (patches, 0)), F.pad(wanted, (0, patches)))
+        return self.logits(self._read(embeddings)[_before(where)])
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """Map pixels [M, C x 3 x towers, S, S] to projected patches [M, P, D], view after view."""
+        trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_backbone.parameters())
+        with torch.set_grad_enabled(trained):
+            views = pixel_values.unflatten(1, (-1, self._channels)).flatten(0, 1)
+            patches: Tensor = self.vision_backbone(views.to(self.projector.fc1.weight.dtype))
+        return self.projector(patches).unflatten(0, (len(pixel_values), -1)).flatten(1, 2)  # type: ignore[no-any-return]
+
+    def prefill(
+        self, input_ids: Tensor, attention_mask: Tensor, features: Tensor | None
+    ) -> tuple[Tensor, DecodingState]:
+        """Read left-padded prompts [B, L] and their patches [B, P, D]; return the last token's hidden states [B, D]."""
+        padding = (attention_mask == 0).sum(dim=1)
+        starts = padding if bool(padding.any()) else None
+        embeddings = self._embed(input_ids)
+        if features is not None:
+            embeddings = splice(embeddings, features, starts)
+        places = torch.arange(embeddings.shape[1], device=input_ids.device).expand(len(input_ids), -1)
+        if starts is None:
+            return self._advance(embeddings, None, places, DynamicCache())
+        real = places >= starts[:, None]
+        return self._advance(embeddings, real, (places - starts[:, None]).clamp(min=0), DynamicCache())
+
+    def decode_step(self, ids: Tensor, state: DecodingState) -> tuple[Tensor, DecodingState]:
+        """Read one more token [B] per row; return hidden states [B, D]."""
+        mask = None if state.mask is None else F.pad(state.mask, (0, 1), value=True)
+        return self._advance(self._embed(ids[:, None]), mask, state.positions[:, None], state.cache)
+
+    def logits(self, hidden: Tensor, columns: Tensor | None = None) -> Tensor:
+        """Map hidden states [..., D] to float32 logits [..., V], or to those of some ids only."""
+        head: Any = self.language_model.get_output_embeddings()
+        if columns is None:
+            return head(hidden).float()  # type: ignore[no-any-return]
+        bias = None if head.bias is None else head.bias[columns]
+        return F.linear(hidden, head.weight[columns], bias).float()
+
+    def _embed(self, ids: Tensor) -> Tensor:
+        return self.language_model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
+
+    def _read(self, embeddings: Tensor) -> Tensor:
+        """Return the language model's last hidden states [B, places, D], without a mask and without a cache."""
+        decoder: Any = self.language_model.base_model
+        return decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+
+    def _advance(
+        self, embeddings: Tensor, mask: Tensor | None, positions: Tensor, cache: DynamicCache
+    ) -> tuple[Tensor, DecodingState]:
+        decoder: Any = self.language_model.base_model
+        output = decoder(
+            inputs_embeds=embeddings,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        state = DecodingState(cache=output.past_key_values, mask=mask, positions=positions[:, -1] + 1)
+        return output.last_hidden_state[:, -1], state
+
+
+def splice(embeddings: Tensor, features: Tensor, starts: Tensor | None) -> Tensor:
+    """Lay patches [B, P, D] right after the first real token of each row [B, L, D].
+
+    Args:
+        starts: [B] place of that token in each row; None where it is the first place of all.
+    """
+    features = features.to(embeddings.dtype)
+    if starts is None:
+        return torch.cat([embeddings[:, :1], features, embeddings[:, 1:]], dim=1)
+    length, patches = embeddings.shape[1], features.shape[1]
+    places = torch.arange(length + patches, device=embeddings.device)[None]
+    behind = places - starts[:, None] - 1
+    # Counting from the place behind the first token: text before it, then patches, then the rest of the text.
+    source = torch.where(behind < 0, places, torch.where(behind < patches, length + behind, places - patches))
+    rows = torch.arange(len(embeddings), device=embeddings.device)[:, None]
+    return torch.cat([embeddings, features], dim=1)[rows, source]
+
+
+def _before(wanted: Tensor) -> Tensor:
+    """Return the places [B, places] right before the wanted ones, which predict them."""
+    return F.pad(wanted[:, 1:], (0, 1))

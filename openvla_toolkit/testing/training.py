@@ -1,0 +1,147 @@
+"""Checks of engines."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from openvla_toolkit.core.errors import TrainingError
+from openvla_toolkit.core.sections import Optimizer
+from openvla_toolkit.interfaces.action_head import LossReport
+from openvla_toolkit.interfaces.engine import Engine, EngineConfig, StepReport
+from openvla_toolkit.testing.verdict import check_settings, expect
+
+__all__ = ["check_engine"]
+
+Batch = Mapping[str, NDArray[np.generic]]
+_TOLERANCE = {"fp32": 1e-5, "bf16": 3e-2}
+
+
+def check_engine(config: EngineConfig) -> None:
+    """Check an engine on a small network, in this process alone.
+
+    Checked: the settings; that a step lowers the loss and reports it, the norm before clipping, and metrics
+    as means over the whole step; that unequal micro-batches give the step of one batch; that clipping
+    changes the step and not the norm that is told; that a step with NaN is a TrainingError that changes
+    nothing; that ``save`` and ``load`` continue exactly; that ``full_weights`` are the module's, on the CPU.
+    """
+    check_settings(config, EngineConfig)
+    tolerance = _TOLERANCE[config.precision]
+    batch = _batch(8)
+    engine, module = _prepared(config)
+    first = _step(engine, [batch])
+    _check_report(config, first)
+    later = [_step(engine, [batch]) for _ in range(5)][-1]
+    expect(later.loss < first.loss, config, expected=f"steps to lower the loss {first.loss}", found=later.loss)
+    _check_weights(config, engine, module)
+    split, _ = _prepared(config)
+    parts = _step(split, [_part(batch, 0, 5), _part(batch, 5, 8)])
+    for what, one, other in (("loss", first.loss, parts.loss), ("norm", first.grad_norm, parts.grad_norm)):
+        near = abs(one - other) <= tolerance * max(1.0, abs(one))
+        expect(near, config, expected=f"the {what} {one} of one batch from unequal micro-batches", found=other)
+    whole, _ = _prepared(config)
+    _step(whole, [batch])
+    distance = _distance(whole.full_weights(), split.full_weights())
+    expect(distance <= tolerance, config, expected="micro-batches to give the weights of one batch", found=f"{distance} off")
+    clipped, _ = _prepared(config)
+    norm = _step(clipped, [batch], clip_norm=first.grad_norm / 10).grad_norm
+    expect(np.isclose(norm, first.grad_norm), config, expected=f"the norm before clipping, {first.grad_norm}", found=norm)
+    _check_refusal(config, batch)
+    _check_resuming(config, batch)
+
+
+def _check_report(config: EngineConfig, report: StepReport) -> None:
+    finite = np.isfinite(report.loss) and np.isfinite(report.grad_norm) and report.grad_norm > 0
+    expect(bool(finite), config, expected="a finite loss and a positive norm", found=report)
+    expect("error" in report.metrics, config, expected="the metric 'error' of the loss report", found=dict(report.metrics))
+    near = np.isclose(report.metrics["error"], report.loss, rtol=1e-2)
+    expect(bool(near), config, expected=f"metrics as means over the step, {report.loss}", found=report.metrics["error"])
+
+
+def _check_weights(config: EngineConfig, engine: Engine, module: nn.Module) -> None:
+    weights, names = engine.full_weights(), list(module.state_dict())
+    expect(sorted(weights) == sorted(names), config, expected=f"full_weights of {names}", found=list(weights))
+    elsewhere = [name for name, value in weights.items() if value.device.type != "cpu"]
+    expect(not elsewhere, config, expected="full_weights on the CPU", found=f"{elsewhere} elsewhere")
+
+
+def _check_refusal(config: EngineConfig, batch: Batch) -> None:
+    engine, _ = _prepared(config)
+    _step(engine, [batch])
+    before = _copied(engine.full_weights())
+    bad = {**batch, "x": np.full_like(batch["x"], np.nan)}
+    try:
+        found: object = _step(engine, [batch, bad])
+    except TrainingError:
+        found = None
+    expect(found is None, config, expected="a TrainingError for a step with NaN", found=found)
+    moved = _distance(before, engine.full_weights())
+    expect(moved == 0, config, expected="weights untouched by a step with NaN", found=f"a change of {moved}")
+    fresh, _ = _prepared(config)
+    expected = [_step(fresh, [batch]), _step(fresh, [batch])][-1]
+    after = _step(engine, [batch])
+    expect(after == expected, config, expected=f"the step after NaN as if it had not been, {expected}", found=after)
+
+
+def _check_resuming(config: EngineConfig, batch: Batch) -> None:
+    engine, _ = _prepared(config)
+    for _ in range(3):
+        _step(engine, [batch])
+    with tempfile.TemporaryDirectory() as folder:
+        weights = _copied(engine.full_weights())
+        engine.save(Path(folder))
+        expected = [_step(engine, [batch]) for _ in range(3)]
+        other, _ = _prepared(config, weights)
+        other.load(Path(folder))
+        found = [_step(other, [batch]) for _ in range(3)]
+    expect(found == expected, config, expected=f"a resumed engine to take the same steps {expected}", found=found)
+    distance = _distance(engine.full_weights(), other.full_weights())
+    expect(distance == 0, config, expected="a resumed engine to reach the same weights", found=f"{distance} off")
+
+
+def _prepared(config: EngineConfig, weights: Mapping[str, Tensor] | None = None) -> tuple[Engine, nn.Module]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3))
+    if weights is not None:
+        module.load_state_dict(dict(weights))
+    engine = config.build()
+    engine.prepare(module, Optimizer(lr=1e-2, weight_decay=0.1))
+    return engine, module
+
+
+def _step(engine: Engine, micro_batches: Sequence[Batch], *, clip_norm: float | None = None) -> StepReport:
+    return engine.step(iter(micro_batches), _loss, lr=1e-2, clip_norm=clip_norm)
+
+
+def _loss(module: nn.Module, batch: Mapping[str, Tensor]) -> LossReport:
+    error = (module(batch["x"]).float() - batch["y"]).square()
+    count = torch.tensor(error.numel())
+    return LossReport(total=error.sum(), count=count, metrics={"error": (error.detach().sum(), count)})
+
+
+def _batch(size: int) -> dict[str, NDArray[Any]]:
+    generator = np.random.default_rng(0)
+    return {
+        "x": generator.normal(size=(size, 6)).astype(np.float32),
+        "y": generator.normal(size=(size, 3)).astype(np.float32),
+    }
+
+
+def _part(batch: Batch, start: int, stop: int) -> Batch:
+    return {key: value[start:stop] for key, value in batch.items()}
+
+
+def _copied(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.clone() for name, value in weights.items()}
+
+
+def _distance(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> float:
+    return max(float((one[name].float() - other[name].float()).abs().max()) for name in one)

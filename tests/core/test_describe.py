@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import pytest
+from pydantic import BeforeValidator, Field, SerializeAsAny
+
+from openvla_toolkit.core.component import ComponentConfig, Section
+from openvla_toolkit.core.describe import FieldDescription, describe_fields, type_name
+from openvla_toolkit.core.registry import by_name
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "int"),
+        (int | None, "int | null"),
+        (Literal["high", "low"] | None, "'high' | 'low' | null"),
+        (tuple[float, ...], "tuple[float, ...]"),
+        (dict[str, list[int]], "dict[str, list[int]]"),
+        (
+            list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("transform"))]],
+            "list[transform]",
+        ),
+        (Annotated[int, Field(gt=0)], "int"),
+    ],
+)
+def test_types_in_words(annotation: object, words: str) -> None:
+    assert type_name(annotation) == words
+
+
+class Settings(Section):
+    name: Literal["x"] = "x"
+    root: Path
+    """Where it lies."""
+    share: float = Field(default=0.5, gt=0, le=1)
+    names: list[str] = Field(default_factory=lambda: ["a"])
+    robot: Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("embodiment"))] | None = None
+
+
+def test_fields_in_words() -> None:
+    assert describe_fields(Settings) == [
+        FieldDescription("root", "Path", required=True, default=None, doc="Where it lies."),
+        FieldDescription("share", "float, > 0, <= 1", required=False, default=0.5, doc=""),
+        FieldDescription("names", "list[str]", required=False, default=["a"], doc=""),
+        FieldDescription("robot", "embodiment | null", required=False, default=None, doc=""),
+    ]
