@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 # OpenMP's threads wait busily by default, which takes minutes on a machine that others use as well.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-import pytest  # noqa: E402  # the environment must be set before anything imports torch
+import pytest  # the environment must be set before anything imports torch
 
 ASSETS = Path(__file__).parent / "assets"
 GROUPS = {
@@ -24,15 +28,47 @@ GROUPS = {
 }
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep indexes of test data out of the user's cache, here and in the processes that tests start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OPENVLA_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def offline() -> Iterator[None]:
+    """Make a connection to any other host an error: the tests need no network, and must not come to need it."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not is_loopback(address[0]):
+            raise AssertionError(f"a test may not connect to {address[0]}: tests run offline.")
+        connect(self, address)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded)
+        yield
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address (or the name ``localhost``) is this machine's own."""
+    return host == "localhost" or ipaddress.ip_address(host).is_loopback
+
+
 class Install(Protocol):
     def __call__(
-        self, package: str, groups: Mapping[str, Mapping[str, str]], *, modules: Mapping[str, str] | None = None
+        self,
+        package: str,
+        groups: Mapping[str, Mapping[str, str]],
+        *,
+        modules: Mapping[str, str] | None = None,
     ) -> Path: ...
 
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install]:
-    """Write a distribution that this process and its children find: entry points by kind, modules as text."""
+    """Write a distribution that this process and its children find: entry points by kind, modules."""
     added: set[str] = set()
 
     def write(
@@ -62,3 +98,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
 def toys(install: Install) -> Path:
     """Take the place of the built-in components: a few toys that import nothing heavy."""
     return install("openvla-toolkit", GROUPS, modules={"toy_parts": (ASSETS / "toy_parts.py").read_text()})
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide the plugins that happen to be installed here."""
+    monkeypatch.setenv("OPENVLA_PLUGINS", "")

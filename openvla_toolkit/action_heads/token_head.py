@@ -1,6 +1,7 @@
 """Actions as tokens: next-token loss in training, greedy decoding when acting.
 
-Shape legend: B samples, L text positions, K predicted tokens, V vocabulary, H actions of a chunk, A dimensions.
+Shape legend: B samples, L text positions, K predicted tokens, V vocabulary, H actions of a chunk, A
+dimensions.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from openvla_toolkit.action_heads import TokensConfig
 from openvla_toolkit.action_heads.token_targets import TokenTargets
 from openvla_toolkit.core.types import IGNORED
-from openvla_toolkit.interfaces.action_head import Decoded, LossReport
+from openvla_toolkit.interfaces.action_head import Decoded, LossReport, Targets
 
 __all__ = ["TokenHead"]
 
@@ -32,7 +33,7 @@ class TokenHead:
         self._code = config.action_tokenizer.build(vocabulary_size=vocabulary_size)
         self._end_id = end_id
         self._values: dict[torch.device, Tensor] = {}
-        self.targets = TokenTargets(
+        self.targets: Targets = TokenTargets(
             self._code, end_id=end_id, separator_id=separator_id, predict_stop=config.predict_stop
         )
 
@@ -51,9 +52,7 @@ class TokenHead:
         )
 
     @torch.no_grad()
-    def _metrics(
-        self, logits: Tensor, targets: Tensor, of_robot: Tensor
-    ) -> dict[str, tuple[Tensor, Tensor]]:
+    def _metrics(self, logits: Tensor, targets: Tensor, of_robot: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
         """Return accuracy and L1 distance over action ids, and accuracy over the answers of conversations."""
         guesses = logits.argmax(dim=-1)
         right = guesses == targets
@@ -67,7 +66,7 @@ class TokenHead:
         }
 
     def _decoded(self, logits: Tensor) -> Tensor:
-        """Return what every id [V] stands for, normalised; the original's metric clips ids that stand for nothing."""
+        """Return what every id [V] stands for, normalised; every id has a value, as in the original."""
         if logits.device not in self._values:
             values = self._code.decode(np.arange(logits.shape[-1], dtype=np.int64))
             self._values[logits.device] = torch.from_numpy(values).to(logits.device, torch.float32)
@@ -81,7 +80,9 @@ class TokenHead:
     @torch.inference_mode()
     def decode_ids(self, model: Any, batch: Mapping[str, Tensor], *, count: int) -> NDArray[np.int64]:
         """Return the ids [B, count] that follow the prompts, the likeliest one at each step."""
-        allowed = torch.from_numpy(self._code.ids()).to(batch["input_ids"].device) if self._constrain else None
+        allowed = (
+            torch.from_numpy(self._code.ids()).to(batch["input_ids"].device) if self._constrain else None
+        )
 
         def choose(hidden: Tensor) -> Tensor:
             best = model.logits(hidden, allowed).argmax(dim=-1)

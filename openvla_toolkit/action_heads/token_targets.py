@@ -1,4 +1,4 @@
-"""Prompt and actions as one sequence of ids, and which of them are learned (OpenVLA's ``RLDSBatchTransform``)."""
+"""Prompt and actions as one sequence of ids, and which of them are learned."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TokenTargets"]
 
 
 class TokenTargets:
-    """Ids are joined as ids and never pass through text, so that any tokenizer serves."""
+    """OpenVLA's ``RLDSBatchTransform``, but ids never pass through text, so that any tokenizer serves."""
 
     def __init__(
         self, code: ActionTokenizer, *, end_id: int, separator_id: int | None, predict_stop: bool
@@ -25,8 +25,8 @@ class TokenTargets:
     def prompt(self, prompt_ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the ids after which the first action id comes.
 
-        Llama's tokenizer writes '▁' between ``Out:`` and the action characters, so the trained weights expect it
-        there; published code appends it as id 29871.
+        Llama's tokenizer writes '▁' between ``Out:`` and the action characters, so the trained weights expect
+        it there; published code appends it as id 29871.
         """
         if self._separator_id is None or (len(prompt_ids) and prompt_ids[-1] == self._separator_id):
             return prompt_ids

@@ -15,8 +15,8 @@ __all__ = ["UniformBins"]
 class UniformBins:
     """``bins`` edges from ``low`` to ``high``; a number is written as the count of edges at or below it.
 
-    The count d in 1..bins becomes id ``vocabulary_size - d``. Only ``high`` itself reaches d = bins; it is read
-    back as the centre of the last interval, like d = bins - 1.
+    The count d in 1..bins becomes id ``vocabulary_size - d``. Only ``high`` itself reaches d = bins; it is
+    read back as the centre of the last interval, like d = bins - 1.
     """
 
     def __init__(self, *, bins: int, low: float, high: float, vocabulary_size: int) -> None:
@@ -28,9 +28,11 @@ class UniformBins:
 
     def encode(self, actions: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """Map actions [...] to ids of the same shape; values outside the range are clipped."""
-        # Clipping keeps the input's own precision, and float32 is compared with float64 edges, as the original does.
+        # Clipping keeps the input's own precision, and float32 is compared with float64 edges, as the
+        # original does.
         clipped = np.clip(actions, a_min=float(self.edges[0]), a_max=float(self.edges[-1]))
-        return self.vocabulary_size - np.digitize(clipped, self.edges).astype(np.int64)
+        ids: NDArray[np.int64] = self.vocabulary_size - np.digitize(clipped, self.edges).astype(np.int64)
+        return ids
 
     def decode(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Map ids [...] to bin centres; ids that stand for no bin give the nearest end of the range."""

@@ -1,1 +1,1 @@
-"""Checkpoints as files: where they lie, their layout, their tensors. Knows no policy; ``load`` finds it by name."""
+"""Checkpoints as files: where they lie, their layout, their tensors. Policies are found by name."""

@@ -59,7 +59,8 @@ def read_settings(folder: Path) -> PolicyConfig:
         name = settings["name"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{place} has no block '{BLOCK}' with the policy's settings: the toolkit did not write it ({error!r})."
+            f"{place} has no block '{BLOCK}' with a policy's settings: the toolkit did not write it "
+            f"({error!r})."
         ) from error
     config = load("policy", name)
     try:

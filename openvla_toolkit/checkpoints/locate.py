@@ -18,8 +18,8 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 def locate(source: str | Path) -> Path:
     """Return the policy folder that ``source`` stands for.
 
-    Tried in this order: a policy folder; a run folder or its ``checkpoints`` (the last whole checkpoint); a shipped
-    name; a hub id, from the hub's cache or by download (``HF_HUB_OFFLINE`` is respected).
+    Tried in this order: a policy folder; a run folder or its ``checkpoints`` (the last whole checkpoint); a
+    shipped name; a hub id, from the hub's cache or by download (``HF_HUB_OFFLINE`` is respected).
 
     Raises:
         CheckpointError: the folder holds no whole checkpoint, or the hub refuses.
@@ -56,7 +56,7 @@ def _in_folder(path: Path) -> Path:
     if whole := checkpoints_of(run):
         return whole[-1]
     raise CheckpointError(
-        f"{path} is no policy: there is neither a {CONFIG_FILE} nor a whole checkpoint (checkpoints/step-*) in it."
+        f"{path} is no policy: it has neither a {CONFIG_FILE} nor a whole checkpoint (checkpoints/step-*)."
     )
 
 
@@ -68,12 +68,14 @@ def _from_hub(name: str) -> Path:
         return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pt", "*.msgpack", "*.h5", "*.gguf"]))
     except RepositoryNotFoundError as error:
         raise MissingFile(
-            f"the hub has no model '{name}', or it is private: check the name, or log in with 'hf auth login'."
+            f"the hub has no model '{name}', or it is private: check the name, or log in (hf auth login)."
         ) from error
     except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"'{name}' is not in the hub's cache and the hub cannot be reached (offline?): connect, or download it "
-            "elsewhere and give its folder."
+            f"'{name}' is not in the hub's cache and the hub cannot be reached (offline?): connect, or "
+            "download it elsewhere and give its folder."
         ) from error
     except (HfHubHTTPError, OSError) as error:
-        raise CheckpointError(f"'{name}' cannot be had from the hub: {str(error).splitlines()[0]}.") from error
+        raise CheckpointError(
+            f"'{name}' cannot be had from the hub: {str(error).splitlines()[0]}."
+        ) from error

@@ -38,12 +38,18 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dty
     Raises:
         StorageError: the disk is full or refuses to be written.
     """
-    kinds = {name: dtype if dtype and value.is_floating_point() else value.dtype for name, value in tensors.items()}
+    kinds = {
+        name: dtype if dtype and value.is_floating_point() else value.dtype for name, value in tensors.items()
+    }
     header: dict[str, object] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for name, value in tensors.items():
         end = offset + value.numel() * kinds[name].itemsize
-        header[name] = {"dtype": _CODES[kinds[name]], "shape": list(value.shape), "data_offsets": [offset, end]}
+        header[name] = {
+            "dtype": _CODES[kinds[name]],
+            "shape": list(value.shape),
+            "data_offsets": [offset, end],
+        }
         offset = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
@@ -63,7 +69,7 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     for path in _files(folder):
         try:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118 - not a mapping
+                for name in file.keys():  # noqa: SIM118
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}. Copy or download it again.") from error
@@ -80,14 +86,21 @@ def _files(folder: Path) -> list[Path]:
         raise CheckpointError(f"{folder / _INDEX_FILE} is damaged: {error!r}.") from error
     files = [folder / name for name in sorted(set(shards))]
     if missing := [path for path in files if not path.is_file()]:
-        raise CheckpointError(f"{missing[0]} is missing; the index names {len(files)} files. Download it again.")
+        raise CheckpointError(
+            f"{missing[0]} is missing; the index names {len(files)} files. Download it again."
+        )
     return files
 
 
 def load_into(
-    module: nn.Module, tensors: Iterable[tuple[str, Tensor]], *, dtype: torch.dtype, source: str, tied: Iterable[str] = ()
+    module: nn.Module,
+    tensors: Iterable[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype,
+    source: str,
+    tied: Iterable[str] = (),
 ) -> None:
-    """Replace every parameter and buffer of a module, converting one tensor at a time; ``meta`` ones become real.
+    """Replace every parameter and buffer of a module, one tensor at a time; ``meta`` ones become real.
 
     Args:
         dtype: of floating-point tensors in memory.
@@ -95,7 +108,8 @@ def load_into(
         tied: names that share another tensor and are not in the checkpoint.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown or of another shape; names it, what was expected and found.
+        CheckpointError: a tensor is missing, unknown or of another shape; names it, what was expected and
+        found.
     """
     expected = dict(module.state_dict(keep_vars=True))
     for name in tied:
@@ -110,7 +124,9 @@ def load_into(
                 f"{source}: '{name}' has shape {list(value.shape)}; the settings make it {list(place.shape)}."
             )
         else:
-            _put(module, name, value.to(dtype if value.is_floating_point() else value.dtype, copy=True), place)
+            _put(
+                module, name, value.to(dtype if value.is_floating_point() else value.dtype, copy=True), place
+            )
     _complain(source, missing=sorted(expected), unknown=sorted(unknown))
 
 

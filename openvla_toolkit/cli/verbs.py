@@ -17,6 +17,7 @@ VERBS = {
     "check": "Say whether recipes are valid.",
     "show": "Print a recipe with every default filled in, or the JSON Schema of recipes.",
     "plugins": "List installed components, or explain one.",
+    "new": "Write a plugin package whose tests pass.",
     "doctor": "Say what is installed, what works and what is broken.",
 }
 """Verb -> one line of help; the verb is ``command`` in the module of its name."""

@@ -31,7 +31,9 @@ class FieldDescription(NamedTuple):
 def describe_fields(model: type[BaseModel]) -> list[FieldDescription]:
     """Describe the fields of a settings class, ``name`` left out."""
     return [
-        FieldDescription(name, _field_type(field), field.is_required(), _default(field), field.description or "")
+        FieldDescription(
+            name, _field_type(field), field.is_required(), _default(field), field.description or ""
+        )
         for name, field in model.model_fields.items()
         if name != "name"
     ]
@@ -59,7 +61,10 @@ def _field_type(field: FieldInfo) -> str:
     chosen = [one.func for one in field.metadata if isinstance(getattr(one, "func", None), ByName)]
     name = chosen[0].kind if chosen else type_name(field.annotation)
     bounds = [
-        f"{sign} {getattr(one, key):g}" for one in field.metadata for key, sign in _BOUNDS.items() if hasattr(one, key)
+        f"{sign} {getattr(one, key):g}"
+        for one in field.metadata
+        for key, sign in _BOUNDS.items()
+        if hasattr(one, key)
     ]
     return ", ".join([name, *bounds])
 

@@ -4,6 +4,7 @@
     ├── DataError                     bytes on disk are not what their format promises
     ├── CheckpointError               a checkpoint is missing, half-written or of another architecture
     ├── TrainingError                 training cannot go on (non-finite loss, exhausted data, ...)
+    ├── EpisodeError                  an episode of an evaluation could not be run to its end
     ├── StorageError                  the disk is full or refuses to be written
     ├── RunInterrupted                Ctrl-C or SIGTERM, after a checkpoint was saved; exit code 130
     └── UserError                     the user can mend it by changing what they typed; exit code 2
@@ -31,6 +32,7 @@ __all__ = [
     "CheckpointError",
     "ContractMismatch",
     "DataError",
+    "EpisodeError",
     "MissingDependency",
     "MissingFile",
     "OpenVLAError",
@@ -80,6 +82,10 @@ class CheckpointError(OpenVLAError):
 
 class TrainingError(OpenVLAError):
     """Training cannot go on."""
+
+
+class EpisodeError(OpenVLAError):
+    """An episode of an evaluation could not be run to its end; names episode, seed and cause."""
 
 
 class StorageError(OpenVLAError):

@@ -19,6 +19,7 @@ from openvla_toolkit.core.errors import StorageError
 __all__ = ["atomic_folder", "atomic_write_bytes", "atomic_write_text", "is_partial", "storage_errors"]
 
 _MARK = ".partial-"
+_FULL = (ENOSPC, EDQUOT)
 
 
 @contextmanager
@@ -38,8 +39,13 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
     with storage_errors(path):
         partial.mkdir(parents=True)
     try:
-        with storage_errors(path):
+        try:
             yield partial
+        except OSError as error:
+            if error.errno in _FULL:  # anything else is no matter of writing here
+                raise _full(path) from error
+            raise
+        with storage_errors(path):
             for folder, _, names in os.walk(partial):
                 for name in names:
                     _flush(Path(folder, name))
@@ -62,10 +68,11 @@ def atomic_write_text(path: Path, text: str) -> None:
 
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole, as ``atomic_write_text`` does."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     partial = _partial(path)
     try:
         with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             partial.write_bytes(data)
             _flush(partial)
             partial.replace(path)
@@ -86,12 +93,16 @@ def storage_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in (ENOSPC, EDQUOT):
-            free = shutil.disk_usage(_existing(path)).free
-            raise StorageError(
-                f"no space left while writing {path} ({free / 1e6:.0f} MB free): free some, or write elsewhere."
-            ) from error
+        if error.errno in _FULL:
+            raise _full(path) from error
         raise StorageError(f"cannot write {path}: {error.strerror or error}.") from error
+
+
+def _full(path: Path) -> StorageError:
+    free = shutil.disk_usage(_existing(path)).free / 1e6
+    return StorageError(
+        f"no space left while writing {path} ({free:.0f} MB free): free some or write elsewhere."
+    )
 
 
 def _partial(path: Path) -> Path:

@@ -1,9 +1,11 @@
 """Make torchvision importable beside a CPU build of torch.
 
 Where only torchvision's CUDA wheel can be had, its compiled operators do not load beside CPU torch, and
-``import torchvision`` fails with "operator torchvision::nms does not exist", which takes timm and transformers with
-it. Declaring the two operators it asks for is enough: image transforms work, ``ops.nms`` itself does not.
-Modules that import timm or transformers models import this one first; where torchvision works it does nothing.
+``import torchvision`` fails with "operator torchvision::nms does not exist", which takes timm and
+transformers with it. Declaring the two operators it asks for is enough: image transforms work, ``ops.nms``
+itself does not.
+Modules that import timm or transformers models import this one first; where torchvision works it does
+nothing.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ _libraries: list[Any] = []
 
 
 def make_torchvision_importable() -> None:
-    """Import torchvision, declaring the operators that its extension failed to bring; nothing if it is absent."""
+    """Import torchvision, declaring the operators that its extension failed to bring."""
     if "torchvision" in sys.modules or importlib.util.find_spec("torchvision") is None:
         return
     import torch
@@ -32,7 +34,7 @@ def make_torchvision_importable() -> None:
             raise
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]
-        library = torch.library.Library("torchvision", "FRAGMENT")
+        library: Any = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
         for operator in ("nms", "qnms"):
             library.define(operator + _SCHEMA)
         _libraries.append(library)  # the declarations live as long as this object

@@ -102,7 +102,7 @@ class DemonstrationsConfig(DatasetConfig):
     """The part that is read (all episodes are written to ``train``): ``train[:95%]``, ..."""
     episodes: int = Field(gt=0)
     """How many to keep."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
     """Episode number i starts from the seed ``seed + i``."""
     families: list[str] | None = Field(default=None, min_length=1)
     """Task families, taken in turn; null for all that the environment knows."""

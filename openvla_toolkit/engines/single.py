@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from openvla_toolkit.checkpoints.tensors import write_tensors
 from openvla_toolkit.core.errors import CheckpointError, TrainingError, UserError
 from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.interfaces.engine import LossFunction, StepReport
@@ -61,6 +63,7 @@ class SingleEngine:
         clip_norm: float | None,
     ) -> StepReport:
         """Take one optimizer step (see ``interfaces.engine.Engine``)."""
+        self._optimizer.zero_grad(set_to_none=True)
         total, count = 0.0, 0.0
         sums: dict[str, list[float]] = {}
         for batch in micro_batches:
@@ -80,9 +83,10 @@ class SingleEngine:
         return StepReport(loss=total / count, grad_norm=norm, metrics=metrics)
 
     def _update(self, *, scale: float, lr: float, clip_norm: float | None, loss: float) -> float:
-        parameters = [p for group in self._optimizer.param_groups for p in group["params"] if p.grad is not None]
+        groups = self._optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
         gradients = [p.grad for p in parameters if p.grad is not None]
-        torch._foreach_mul_(gradients, scale)  # noqa: SLF001 - the only fused in-place scaling torch has
+        torch._foreach_mul_(gradients, scale)  # the only fused in-place scaling torch has
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf))
         if not (math.isfinite(loss) and math.isfinite(norm)):
             self._optimizer.zero_grad(set_to_none=True)
@@ -90,45 +94,50 @@ class SingleEngine:
                 f"loss {loss} or gradient norm {norm} is not finite; lower train.optimizer.lr, keep "
                 "train.clip_norm on, or train in fp32."
             )
-        for group in self._optimizer.param_groups:
+        for group in groups:
             group["lr"] = lr
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         return norm
 
     def save(self, folder: Path) -> None:
-        """Write AdamW's moments under the parameters' names, and torch's random state."""
-        names = {parameter: name for name, parameter in self._module.named_parameters()}
+        """Write AdamW's moments under the parameters' names, and torch's random state.
+
+        Raises:
+            StorageError: the disk is full or refuses to be written.
+        """
+        names: dict[Any, str] = {parameter: name for name, parameter in self._module.named_parameters()}
         tensors = {
             f"{key}/{names[parameter]}": value.detach().cpu().contiguous()
             for parameter, state in self._optimizer.state.items()
             for key, value in state.items()
         }
-        save_file(tensors, folder / _OPTIMIZER)
+        write_tensors(folder / _OPTIMIZER, tensors)
         random = {"cpu": torch.get_rng_state()}
         if self._device.type == "cuda":
             random["cuda"] = torch.cuda.get_rng_state(self._device)
-        save_file(random, folder / _RANDOM)
+        write_tensors(folder / _RANDOM, random)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote.
 
         Raises:
-            CheckpointError: the state is of other parameters.
+            CheckpointError: the state is damaged, or of other parameters; names the first.
         """
         parameters = {name: p for name, p in self._module.named_parameters() if p.requires_grad}
-        stored = load_file(folder / _OPTIMIZER)
-        strangers = sorted({key.split("/", 1)[1] for key in stored} - parameters.keys())
-        if strangers:
-            raise CheckpointError(
-                f"{folder / _OPTIMIZER} holds the state of '{strangers[0]}' and {len(strangers) - 1} more, which "
-                "this policy does not train: it is a checkpoint of other settings."
-            )
-        for key, value in stored.items():
+        for key, value in _read(folder / _OPTIMIZER).items():
             kind, name = key.split("/", 1)
-            parameter = parameters[name]
-            self._optimizer.state[parameter][kind] = value if kind == "step" else value.to(parameter.device)
-        random = load_file(folder / _RANDOM)
+            parameter = parameters.get(name)
+            if parameter is None or (kind != "step" and value.shape != parameter.shape):
+                found = (
+                    "does not train it" if parameter is None else f"gives it shape {list(parameter.shape)}"
+                )
+                raise CheckpointError(
+                    f"{folder / _OPTIMIZER} holds '{key}' {list(value.shape)}, and this policy {found}: "
+                    "it is a checkpoint of other settings."
+                )
+            self._optimizer.state[parameter][kind] = value.to(parameter.device)
+        random = _read(folder / _RANDOM)
         torch.set_rng_state(random["cpu"])
         if "cuda" in random and self._device.type == "cuda":
             torch.cuda.set_rng_state(random["cuda"], self._device)
@@ -140,12 +149,20 @@ class SingleEngine:
 
 def parameter_groups(module: nn.Module, *, weight_decay: float) -> list[dict[str, Any]]:
     """Split what requires gradients: no decay for vectors and biases (the original's FSDP rule)."""
-    decay, plain = [], []
+    decay: list[nn.Parameter] = []
+    plain: list[nn.Parameter] = []
     for name, parameter in module.named_parameters():
         if parameter.requires_grad:
             (plain if parameter.ndim <= 1 or name.endswith(".bias") else decay).append(parameter)
     groups = [{"params": decay, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. Go on from another checkpoint.") from error
 
 
 def _device(name: str) -> torch.device:
@@ -155,5 +172,6 @@ def _device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UserError(f"train.engine.device '{name}' is not usable here: {str(error).splitlines()[0]}.") from error
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise UserError(f"train.engine.device '{name}' is not usable here: {reason}.") from error
     return device

@@ -20,7 +20,8 @@ from openvla_toolkit.evaluators.episodes import EpisodeError, EpisodePlan, Outco
 from openvla_toolkit.evaluators.filmstrip import choose_outcomes
 from openvla_toolkit.evaluators.histograms import action_histograms
 from openvla_toolkit.evaluators.intervals import Rate
-from openvla_toolkit.evaluators.workers import Act, Film, Start, WorkerPool, default_workers
+from openvla_toolkit.evaluators.worker_process import Act, Film, Start
+from openvla_toolkit.evaluators.workers import WorkerPool, default_workers
 
 if TYPE_CHECKING:
     from openvla_toolkit.evaluators import ClosedLoopConfig
@@ -114,6 +115,7 @@ class _Tally:
     def __init__(self, *, total: int, progress: Progress) -> None:
         self._total, self._progress = total, progress
         self._done, self._proper, self._successes = 0, 0, 0
+        progress(0, {"total": total})
 
     def add(self, outcome: Outcome) -> None:
         self._done += 1

@@ -9,13 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from openvla_toolkit.core.errors import OpenVLAError
-
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["EpisodeError", "EpisodePlan", "Outcome", "plan_episodes"]
+__all__ = ["EpisodePlan", "Outcome", "plan_episodes"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,10 +66,6 @@ class Outcome:
             "steps": self.steps,
             "swap": plan.swap,
         }
-
-
-class EpisodeError(OpenVLAError):
-    """An episode could not be run to its end; names episode, seed and cause."""
 
 
 def plan_episodes(families: Sequence[str], *, episodes: int, swap_probe: int, seed: int) -> list[EpisodePlan]:

@@ -62,6 +62,7 @@ class OpenLoop:
         started = perf_counter()
         comparison = _Comparison(policy, statistics, dataset=name)
         frames = list(evenly_spaced(data, config.frames, horizon=policy.contract.chunk, seed=config.seed))
+        progress(0, {"total": len(frames)})
         for first in range(0, len(frames), config.batch):
             share = [_read(data, *place, policy=policy) for place in frames[first : first + config.batch]]
             comparison.add(share, unnorm_key=key)

@@ -26,7 +26,7 @@ class LossReport(NamedTuple):
     total: Tensor
     """Sum of the loss over the items counted, differentiable. A sum, so that accumulation over unequal
     micro-batches equals one large batch."""
-    count: Tensor
+    count: Tensor  # type: ignore[assignment]  # hides tuple.count, which nobody wants here
     """How many items (tokens, numbers) the sum runs over."""
     metrics: Mapping[str, tuple[Tensor, Tensor]]
     """Name -> (sum, count), detached; means are taken over the whole optimizer step."""

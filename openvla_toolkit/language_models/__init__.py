@@ -40,10 +40,16 @@ class CausalLMConfig(LanguageModelConfig):
     def _one_source(self) -> CausalLMConfig:
         if (self.weights is None) == (self.model_type is None):
             raise ValueError("give either 'weights' (a pretrained model) or 'model_type' (random weights).")
-        if self.weights is not None and (self.settings or self.init_std or self.embedding_std or self.output_std):
-            raise ValueError("'settings' and initialisation belong to 'model_type'; 'weights' bring their own.")
+        if self.weights is not None and (
+            self.settings or self.init_std or self.embedding_std or self.output_std
+        ):
+            raise ValueError(
+                "'settings' and initialisation belong to 'model_type'; 'weights' bring their own."
+            )
         if self.model_type is not None and self.tokenizer is None:
-            raise ValueError("random weights need a 'tokenizer': a shipped name (tabletop), a folder or a hub id.")
+            raise ValueError(
+                "random weights need a 'tokenizer': a shipped name (tabletop), a folder or a hub id."
+            )
         if clash := [key for key in _FROM_TOKENIZER if key in self.settings]:
             raise ValueError(f"'settings.{clash[0]}' comes from the tokenizer; leave it out.")
         return self

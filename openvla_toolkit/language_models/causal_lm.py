@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import openvla_toolkit.core.torchvision_cpu  # noqa: F401  (before transformers)
+import openvla_toolkit.core.torchvision_cpu  # noqa: F401
+
+# isort: split
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -36,13 +38,15 @@ def _fresh(config: CausalLMConfig, tokenizer: PreTrainedTokenizerFast) -> PreTra
     if config.init_std is not None:
         settings["initializer_range"] = config.init_std
     try:
-        architecture = AutoConfig.for_model(config.model_type, **settings)
+        architecture = AutoConfig.for_model(str(config.model_type), **settings)
         module: PreTrainedModel = AutoModelForCausalLM.from_config(
             architecture, attn_implementation=config.attention
         )
     except (ValueError, KeyError, TypeError, ImportError) as error:
         reason = str(error).splitlines()[0]
-        raise UserError(f"transformers cannot make '{config.model_type}' with {config.settings}: {reason}.") from error
+        raise UserError(
+            f"transformers cannot make '{config.model_type}' with {config.settings}: {reason}."
+        ) from error
     if config.embedding_std is not None:
         _draw(module.get_input_embeddings(), config.embedding_std)
     if config.output_std is not None:
@@ -53,11 +57,13 @@ def _fresh(config: CausalLMConfig, tokenizer: PreTrainedTokenizerFast) -> PreTra
 def _pretrained(config: CausalLMConfig, tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
     try:
         module: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-            config.weights, dtype="float32", attn_implementation=config.attention
+            str(config.weights), dtype="float32", attn_implementation=config.attention
         )
     except OSError as error:
         reason = str(error).splitlines()[0]
-        raise MissingFile(f"no language model in '{config.weights}' (a folder or a hub id): {reason}") from error
+        raise MissingFile(
+            f"no language model in '{config.weights}' (a folder or a hub id): {reason}"
+        ) from error
     module.resize_token_embeddings(len(tokenizer), pad_to_multiple_of=config.pad_to_multiple_of)
     return module
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import openvla_toolkit.core.torchvision_cpu  # noqa: F401  (before transformers)
+import openvla_toolkit.core.torchvision_cpu  # noqa: F401
+
+# isort: split
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from openvla_toolkit.core.errors import MissingFile, UserError
@@ -16,7 +18,7 @@ _SHIPPED = Path(__file__).with_name("tokenizers")
 
 
 def open_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """Open a tokenizer by shipped name, folder or hub id; ``<PAD>`` is added as its last id where it has none.
+    """Open a tokenizer by shipped name, folder or hub id; ``<PAD>`` is added where it has no padding token.
 
     A folder's ``tokenizer.json`` is taken as it stands: building it anew from its class, as ``AutoTokenizer``
     does, may change how white space is split.
@@ -34,8 +36,8 @@ def open_tokenizer(source: str) -> PreTrainedTokenizerFast:
     except (OSError, ValueError) as error:
         shipped = ", ".join(sorted(path.name for path in _SHIPPED.iterdir() if path.is_dir()))
         raise MissingFile(
-            f"no tokenizer '{source}': it is no folder with tokenizer.json, it cannot be had from the hub, and it is "
-            f"none of the shipped ones ({shipped})."
+            f"no tokenizer '{source}': it is none of the shipped ones ({shipped}), no folder with "
+            "tokenizer.json, and cannot be had from the hub."
         ) from error
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer '{source}' has no fast form (tokenizer.json), which is needed.")

@@ -27,8 +27,11 @@ SHOWN = {
 }
 """The figures worth a place on one line, in this order; the files have all of them."""
 
-QUIET_SECONDS = 10.0
-QUIET_SHARE = 0.05
+PAUSE = 10.0
+"""Seconds after which a slow stage is heard of again."""
+SHARE = 0.05
+"""Part of a stage after which a quick one is, but never sooner than after ``BREATH`` seconds."""
+BREATH = 1.0
 
 
 class _Display(Protocol):
@@ -111,18 +114,21 @@ class _Bars:
         self._origin: dict[str, tuple[float, int]] = {}
 
     def update(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
+        if "total" not in values:
+            self.note("  ".join(_line_parts(stage, step, values, rate=None)))
+            return
         if stage not in self._tasks:
             # A resumed stage begins where it left off: only what is done from now on counts for the rate.
             self._tasks[stage] = self._progress.add_task(
-                stage, total=values.get("total"), completed=step, rate="", figures=""
+                stage, total=values["total"], completed=step, rate="", figures=""
             )
             self._origin[stage] = (time.monotonic(), step)
             self._progress.start()
         since, first = self._origin[stage]
         seconds = time.monotonic() - since
-        rate = f"{(step - first) / seconds:.1f}/s" if step > first and seconds > 0 else ""
+        rate = f"{(step - first) / seconds:.1f}/s" if step > first and seconds else ""
         self._progress.update(
-            self._tasks[stage], completed=step, total=values.get("total"), rate=rate, figures=_figures(values)
+            self._tasks[stage], completed=step, total=values["total"], rate=rate, figures=_figures(values)
         )
 
     def note(self, text: str) -> None:
@@ -133,7 +139,7 @@ class _Bars:
 
 
 class _Lines:
-    """A line at the start and the end of a stage, and between them when 5 % or 10 s have passed."""
+    """A line at the start and the end of a stage, and between them after 5 % or 10 s."""
 
     def __init__(self) -> None:
         self._origin: dict[str, tuple[float, int]] = {}
@@ -146,7 +152,7 @@ class _Lines:
             return
         self._last[stage] = (now, step)
         since, first = self._origin[stage]
-        rate = (step - first) / (now - since) if step > first and now > since else None
+        rate = (step - first) / (now - since) if total and step > first and now > since else None
         self.note("  ".join(_line_parts(stage, step, values, rate=rate)))
 
     def note(self, text: str) -> None:
@@ -158,9 +164,9 @@ class _Lines:
 
     def _is_due(self, stage: str, step: int, total: int | None, *, now: float) -> bool:
         before, last = self._last[stage]
-        if total is None or now - before >= QUIET_SECONDS:
+        if total is None or now - before >= PAUSE:
             return True
-        return step != last and (step >= total or step - last >= QUIET_SHARE * total)
+        return step != last and (step >= total or (now - before >= BREATH and step - last >= SHARE * total))
 
 
 def _line_parts(stage: str, step: int, values: Mapping[str, Any], *, rate: float | None) -> list[str]:

@@ -22,7 +22,7 @@ __all__ = ["WandB"]
 
 
 class WandB:
-    """Sends every number as ``<stage>/<name>`` over the stage's own step, and the recipe as the run's settings."""
+    """Sends every number as ``<stage>/<name>`` over the stage's own steps, and the recipe as settings."""
 
     name = "wandb"
 

@@ -22,30 +22,45 @@ from openvla_toolkit.interfaces.dataset import Dataset
 __all__ = ["EpisodeIndex", "build_index", "index_folder"]
 
 FORMAT = 1
+_REMEDY = "Delete the folder; the index is built again from the data."
 Report = Callable[[int, int], None]
 
 
 class EpisodeIndex:
-    """F frames of E episodes as arrays; opened from the folder that ``build_index`` wrote."""
+    """F frames of E episodes as arrays; opened from the folder that ``build_index`` wrote.
+
+    Raises:
+        DataError: the folder is damaged; names the file.
+    """
 
     def __init__(self, folder: Path) -> None:
-        head = json.loads((folder / "index.json").read_text())
+        self._folder = folder
+        head = _head(folder / "index.json")
         self.instructions: Sequence[str] = head["instructions"]
         self.names: Sequence[str] = head["names"]
-        self.starts: NDArray[np.int64] = np.load(folder / "starts.npy", mmap_mode="r")
+        self.starts: NDArray[np.int64] = _mapped(folder / "starts.npy")
         """[E + 1]: episode e has the frames starts[e] to starts[e + 1]."""
-        self.actions: NDArray[np.float32] = np.load(folder / "actions.npy", mmap_mode="r")
+        self.actions: NDArray[np.float32] = _mapped(folder / "actions.npy")
         """[F, A]."""
-        self.states: NDArray[np.float32] | None = (
-            np.load(folder / "states.npy", mmap_mode="r") if head["states"] else None
-        )
+        self.states: NDArray[np.float32] | None = _mapped(folder / "states.npy") if head["states"] else None
         """[F, P] or None."""
-        self.instruction_of: NDArray[np.int32] = np.load(folder / "instruction_of.npy", mmap_mode="r")
+        self.instruction_of: NDArray[np.int32] = _mapped(folder / "instruction_of.npy")
         """[F] into ``instructions``."""
         self.images: Mapping[str, NDArray[Any]] = {
-            camera: np.load(folder / f"images.{camera}.npy", mmap_mode="r") for camera in head["cameras"]
+            camera: _mapped(folder / f"images.{camera}.npy") for camera in head["cameras"]
         }
         """Camera -> [F] addresses."""
+        columns = [
+            self.instruction_of,
+            *self.images.values(),
+            *([] if self.states is None else [self.states]),
+        ]
+        if any(len(column) != self.frames for column in columns) or self.starts[-1] != self.frames:
+            raise DataError(f"its files do not belong together. {_REMEDY}", file=folder)
+
+    def __reduce__(self) -> tuple[type[EpisodeIndex], tuple[Path]]:
+        """Pickle the place: a loader's worker maps the same files and is not sent their content."""
+        return EpisodeIndex, (self._folder,)
 
     @property
     def frames(self) -> int:
@@ -60,6 +75,24 @@ class EpisodeIndex:
     def episode_of(self, frame: int) -> int:
         """Return the episode that a frame belongs to."""
         return int(np.searchsorted(self.starts, frame, side="right")) - 1
+
+
+def _head(path: Path) -> dict[str, Any]:
+    try:
+        head: dict[str, Any] = json.loads(path.read_text())
+        if missing := {"instructions", "names", "cameras", "states"} - head.keys():
+            raise ValueError(f"no '{min(missing)}'")
+    except (OSError, ValueError, AttributeError) as error:
+        raise DataError(f"the index is damaged: {error}. {_REMEDY}", file=path) from error
+    return head
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """Map a file as a plain array: ``np.memmap`` itself is slow to index."""
+    try:
+        return np.asarray(np.load(path, mmap_mode="r"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"the index is damaged: {error}. {_REMEDY}", file=path) from error
 
 
 def index_folder(cache: Path, description: DataDescription) -> Path:
@@ -95,22 +128,40 @@ def _check(episode: Episode, description: DataDescription, *, first: Episode) ->
     frames = len(episode)
     if frames == 0:
         raise DataError("the episode has no frames.", episode=episode.name)
-    if episode.actions.shape[1] != first.actions.shape[1]:
+    _check_vectors(episode, "action", episode.actions, first.actions, first_name=first.name)
+    _check_vectors(episode, "observation.state", episode.states, first.states, first_name=first.name)
+    if len(episode.instructions) != frames:
         raise DataError(
-            f"actions have {episode.actions.shape[1]} dimensions, those of {first.name} have {first.actions.shape[1]}.",
+            f"expected {frames} instructions, found {len(episode.instructions)}.",
             episode=episode.name,
-            key="action",
+            key="task",
         )
-    vectors = {"action": episode.actions} | ({} if episode.states is None else {"observation.state": episode.states})
-    for key, values in vectors.items():
-        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            raise DataError("a value is not finite.", episode=episode.name, frame=int(bad[0]), key=key)
     for camera in description.cameras:
-        if camera not in episode.images or len(episode.images[camera]) != frames:
-            raise DataError(
-                f"expected {frames} images.", episode=episode.name, key=f"observation.images.{camera}"
-            )
+        count = len(episode.images.get(camera, ()))
+        if count != frames:
+            key = f"observation.images.{camera}"
+            raise DataError(f"expected {frames} images, found {count}.", episode=episode.name, key=key)
+
+
+def _check_vectors(
+    episode: Episode,
+    key: str,
+    values: NDArray[np.float32] | None,
+    first: NDArray[np.float32] | None,
+    *,
+    first_name: str,
+) -> None:
+    """Check that a vector is there for every frame, finite, and as wide as in the first episode."""
+    expected = None if first is None else (len(episode), first.shape[1])
+    found = None if values is None else values.shape
+    if found != expected:
+        raise DataError(
+            f"expected shape {expected}, as wide as in {first_name}; found {found}.",
+            episode=episode.name,
+            key=key,
+        )
+    if values is not None and len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
+        raise DataError("a value is not finite.", episode=episode.name, frame=int(bad[0]), key=key)
 
 
 def _write(episodes: Sequence[Episode], description: DataDescription, folder: Path) -> None:
@@ -126,7 +177,9 @@ def _write(episodes: Sequence[Episode], description: DataDescription, folder: Pa
     }
     (folder / "index.json").write_text(json.dumps(head))
     np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-    np.save(folder / "actions.npy", np.concatenate([episode.actions for episode in episodes]).astype(np.float32))
+    np.save(
+        folder / "actions.npy", np.concatenate([episode.actions for episode in episodes]).astype(np.float32)
+    )
     if head["states"]:
         states = [episode.states for episode in episodes if episode.states is not None]
         np.save(folder / "states.npy", np.concatenate(states).astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from openvla_toolkit.core.errors import DataError, TrainingError
 from openvla_toolkit.core.sections import Loader
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.pipeline.sampler import MixtureSampler
@@ -21,15 +23,22 @@ __all__ = ["Batch", "accumulated", "batches"]
 Batch = Mapping[str, NDArray[np.generic]]
 
 
-class _Numbered(Dataset[dict[str, NDArray[np.generic]]]):
-    """Sample number -> encoded sample; lives in the workers."""
+class _Numbered(Dataset[Any]):
+    """Sample numbers -> one collated batch; lives in the workers."""
 
-    def __init__(self, sources: Sequence[SampleSource], sampler: MixtureSampler, processor: Processor) -> None:
+    def __init__(
+        self, sources: Sequence[SampleSource], sampler: MixtureSampler, processor: Processor
+    ) -> None:
         self._sources, self._sampler, self._processor = sources, sampler, processor
 
-    def __getitem__(self, number: int) -> dict[str, NDArray[np.generic]]:
-        source, position = self._sampler.pick(number)
-        return self._processor.encode(self._sources[source][position])
+    def __getitems__(self, numbers: Sequence[int]) -> Batch | DataError:
+        """Return the batch; an error of the data is returned, since torch would bury it in a traceback."""
+        try:
+            picks = [self._sampler.pick(number) for number in numbers]
+            samples = [self._sources[source][position] for source, position in picks]
+        except DataError as error:
+            return error
+        return self._processor.collate([self._processor.encode(sample) for sample in samples])
 
 
 def batches(
@@ -42,8 +51,11 @@ def batches(
 ) -> Iterator[Batch]:
     """Yield one collated batch per list of sample numbers, in order.
 
-    With ``loader.workers`` processes the batches are made ahead; a worker that dies or raises is an error
-    here, and all workers end with the iterator.
+    With ``loader.workers`` processes the batches are made ahead; all workers end with the iterator.
+
+    Raises:
+        DataError: a sample cannot be read.
+        TrainingError: a worker died.
     """
     options: dict[str, Any] = {}
     if loader.workers:
@@ -51,15 +63,26 @@ def batches(
             "num_workers": loader.workers,
             "prefetch_factor": loader.prefetch,
             "multiprocessing_context": "forkserver",
-            "worker_init_fn": _one_thread,
+            "worker_init_fn": _settle,
         }
-    stream: DataLoader[Batch] = DataLoader(
+    stream: DataLoader[Batch | DataError] = DataLoader(
         _Numbered(sources, sampler, processor),
-        batch_sampler=numbers,  # type: ignore[arg-type]  # any iterable of lists of numbers serves
-        collate_fn=processor.collate,
+        batch_sampler=numbers,
+        collate_fn=_as_it_is,
         **options,
     )
-    yield from stream
+    try:
+        for batch in stream:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        reason = str(error).splitlines()[0].rstrip(".")
+        raise TrainingError(
+            f"{reason}. If memory ran out, lower train.loader.workers or train.loader.prefetch."
+        ) from error
 
 
 def accumulated(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
@@ -67,5 +90,12 @@ def accumulated(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
     return islice(stream, count)
 
 
-def _one_thread(worker: int) -> None:  # noqa: ARG001 - torch's signature
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+def _settle(worker: int) -> None:
+    """Use one thread, and leave Ctrl-C and SIGTERM to the main process, which saves before it stops."""
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

@@ -16,7 +16,8 @@ def permute(positions: NDArray[np.integer], *, size: int, key: Sequence[int]) ->
     """Map positions in [0, size) to their places in the shuffle of ``size`` items that ``key`` names.
 
     For each key the map is a bijection of [0, size): a balanced Feistel network over the next even power of
-    two, walked until the value falls inside (Black and Rogaway 2002, "Ciphers with arbitrary finite domains").
+    two, walked until the value falls inside (Black and Rogaway 2002, "Ciphers with arbitrary finite
+    domains").
     """
     if size <= 0:
         raise ValueError(f"cannot shuffle {size} items.")
@@ -24,7 +25,7 @@ def permute(positions: NDArray[np.integer], *, size: int, key: Sequence[int]) ->
     if values.size and int(values.max()) >= size:
         raise ValueError(f"position {int(values.max())} is outside a shuffle of {size} items.")
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    keys = np.random.SeedSequence(list(key)).generate_state(_ROUNDS, np.uint64)
+    keys = np.random.SeedSequence(list(key)).generate_state(_ROUNDS, np.uint64).astype(np.uint64)
     values = _feistel(values, half, keys)
     outside = values >= np.uint64(size)
     while outside.any():
@@ -38,11 +39,13 @@ def _feistel(values: NDArray[np.uint64], half: np.uint64, keys: NDArray[np.uint6
     left, right = values >> half, values & mask
     for key in keys:
         left, right = right, left ^ (_mix(right + key) & mask)
-    return (left << half) | right
+    joined: NDArray[np.uint64] = (left << half) | right
+    return joined
 
 
 def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """Scramble 64 bits (the finaliser of SplitMix64, Steele et al. 2014)."""
     values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+    mixed: NDArray[np.uint64] = values ^ (values >> np.uint64(31))
+    return mixed

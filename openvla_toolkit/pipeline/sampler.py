@@ -45,33 +45,43 @@ class MixtureSampler:
     def __init__(self, sources: Sequence[Source], *, seed: int) -> None:
         """Raise ValueError for no sources, an empty one or a weight that is not positive."""
         if not sources or any(source.size < 1 or source.weight <= 0 for source in sources):
-            raise ValueError(f"a mixture needs sources with frames and positive weights, not {list(sources)}.")
+            raise ValueError(
+                f"a mixture needs sources with frames and positive weights, not {list(sources)}."
+            )
         self._sizes = [source.size for source in sources]
         self._seed = seed
         shares = np.array([source.weight for source in sources], dtype=np.float64)
         shares /= shares.sum()
-        self._block = max(_BLOCK, int(np.ceil(2 / shares.min())))
-        self._slots = _apportion(shares, self._block)
+        self.block = max(_BLOCK, int(np.ceil(2 / shares.min())))
+        """Samples in which every source has its exact share."""
+        self._slots = _apportion(shares, self.block)
         self._arranged = lru_cache(maxsize=4)(self._arrange)
 
     def pick(self, number: int) -> Pick:
         """Return sample ``number`` (counted from 0) of the run."""
-        block, slot = divmod(number, self._block)
-        members, ranks = self._arranged(block)
-        source = int(members[slot])
-        count = block * int(self._slots[source]) + int(ranks[slot])
-        epoch, turn = divmod(count, self._sizes[source])
-        place = permute(np.array([turn]), size=self._sizes[source], key=(self._seed, source, epoch))
-        return Pick(source, int(place[0]))
+        block, slot = divmod(number, self.block)
+        members, positions = self._arranged(block)
+        return Pick(members[slot], positions[slot])
 
-    def _arrange(self, block: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return, for each place of a block, its source and how many of that source came before in the block."""
+    def _arrange(self, block: int) -> tuple[list[int], list[int]]:
+        """Return source and position of every sample of a block; one by one they would cost far more."""
         generator = np.random.default_rng((self._seed, block))
         members = generator.permutation(np.repeat(np.arange(len(self._slots)), self._slots))
-        ranks = np.empty_like(members)
-        for source, count in enumerate(self._slots):
-            ranks[members == source] = np.arange(count)
-        return members, ranks
+        positions = np.empty_like(members)
+        for source, count in enumerate(self._slots.tolist()):
+            positions[members == source] = self._positions(
+                source, start=block * count, stop=(block + 1) * count
+            )
+        return members.tolist(), positions.tolist()
+
+    def _positions(self, source: int, *, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the ``start``-th to ``stop``-th frames that are drawn from a source."""
+        size = self._sizes[source]
+        epochs, turns = np.divmod(np.arange(start, stop), size)
+        for epoch in range(start // size, (stop - 1) // size + 1):
+            chosen = epochs == epoch
+            turns[chosen] = permute(turns[chosen], size=size, key=(self._seed, source, epoch))
+        return turns
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_arranged"}

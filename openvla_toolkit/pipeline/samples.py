@@ -105,9 +105,8 @@ def action_chunk(
     (the original's ``chunk_act_obs``).
     """
     steps = frame + np.arange(size)
-    chunk = np.array(actions[np.minimum(steps, len(actions) - 1)])
-    past = steps >= len(actions)
-    chunk[np.ix_(past, ~absolute)] = 0
+    chunk: NDArray[np.float32] = actions[np.minimum(steps, len(actions) - 1)]
+    chunk[len(actions) - frame :, ~absolute] = 0
     return chunk
 
 

@@ -37,7 +37,9 @@ class Llama2ChatConfig(PromptConfig):
 
         # The original leaves out one bracket of <<SYS>>; released weights were trained with it that way.
         system = LLAMA2_SYSTEM if self.system is None else self.system.strip()
-        return StyledPrompt(human="[INST] {message} [/INST] ", before_message=f"<<SYS>\n{system}\n<</SYS>>\n\n")
+        return StyledPrompt(
+            human="[INST] {message} [/INST] ", before_message=f"<<SYS>\n{system}\n<</SYS>>\n\n"
+        )
 
 
 class VicunaConfig(PromptConfig):

@@ -1,4 +1,4 @@
-"""How the turns of a conversation are written for a language model, string for string as Prismatic writes them."""
+"""How the turns of a conversation are written for a language model, as Prismatic writes them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from openvla_toolkit.core.errors import DataError
 __all__ = ["LLAMA2_SYSTEM", "PHI_END", "VICUNA_SYSTEM", "StyledPrompt"]
 
 LLAMA2_SYSTEM = (
-    "You are a helpful language and vision assistant. You are able to understand the visual content that the user "
-    "provides, and assist the user with a variety of tasks using natural language."
+    "You are a helpful language and vision assistant. You are able to understand the visual content that the "
+    "user provides, and assist the user with a variety of tasks using natural language."
 )
 VICUNA_SYSTEM = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "

@@ -73,9 +73,14 @@ def _observation(contract: Contract, generator: np.random.Generator) -> Observat
     """Return noise in the shape that the contract asks for; the time does not depend on what is seen."""
     images = {
         name: generator.integers(
-            0, 256, (contract.robot.cameras[name].height, contract.robot.cameras[name].width, 3), dtype=np.uint8
+            0,
+            256,
+            (contract.robot.cameras[name].height, contract.robot.cameras[name].width, 3),
+            dtype=np.uint8,
         )
         for name in contract.cameras
     }
-    state = generator.normal(size=len(contract.robot.state)).astype(np.float32) if contract.uses_state else None
+    state = (
+        generator.normal(size=len(contract.robot.state)).astype(np.float32) if contract.uses_state else None
+    )
     return Observation(images=images, instruction="pick up the red cube", state=state)

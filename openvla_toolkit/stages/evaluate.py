@@ -18,29 +18,54 @@ RESULT_FILE = "result.json"
 
 
 def evaluate(
-    configs: Mapping[int, EvaluatorConfig], policy: Policy, *, label: str, output: Path, tell: Facts
+    configs: Mapping[int, EvaluatorConfig],
+    policy: Policy,
+    *,
+    label: str,
+    output: Path,
+    tell: Facts,
+    checkpoint: str | None = None,
 ) -> dict[str, Mapping[str, Any]]:
-    """Run the evaluators, given by their positions in the recipe; return figures under ``<label>-<position>-<name>``.
+    """Run the evaluators, given by their positions in the recipe.
 
-    What a resumed run has evaluated already is read back, not measured again.
+    What a resumed run has evaluated already, with the same settings and of the same ``checkpoint``, is read
+    back and not measured again.
+
+    Returns:
+        Figures under ``<label>-<position>-<name>``; beside the evaluator's own, ``measured`` says of what.
     """
     figures: dict[str, Mapping[str, Any]] = {}
     for position, config in configs.items():
         name = f"{label}-{position}-{config.name}"
         folder = output / "evaluation" / name
-        if not (folder / RESULT_FILE).exists():
-            _measure(config, policy, name, folder, tell)
-        figures[name] = json.loads((folder / RESULT_FILE).read_text())
+        measured = {"checkpoint": checkpoint, "settings": config.model_dump(mode="json")}
+        if _read(folder).get("measured") != measured:
+            _measure(config, policy, name, folder, tell, measured)
+        figures[name] = _read(folder)
     return figures
 
 
-def _measure(config: EvaluatorConfig, policy: Policy, name: str, folder: Path, tell: Facts) -> None:
+def _measure(
+    config: EvaluatorConfig,
+    policy: Policy,
+    name: str,
+    folder: Path,
+    tell: Facts,
+    measured: Mapping[str, Any],
+) -> None:
     def progress(done: int, values: Mapping[str, float]) -> None:
         tell.metrics_logged(stage=f"evaluate {name}", step=done, values=values)
 
     with atomic_folder(folder, replace=True) as partial:
         figures = config.build().evaluate(policy, partial, progress)
-        (partial / RESULT_FILE).write_text(json.dumps(figures, indent=1))
+        (partial / RESULT_FILE).write_text(json.dumps({**figures, "measured": measured}, indent=1))
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    """Return the figures in a folder; empty where there are none yet."""
+    path = folder / RESULT_FILE
+    figures: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return figures
 
 
 def results_of(output: Path, *, label: str) -> dict[str, Mapping[str, Any]]:

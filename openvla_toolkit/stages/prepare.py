@@ -48,7 +48,9 @@ def prepare(configs: Sequence[DatasetConfig], tell: Facts) -> list[Prepared]:
     for config in configs:
         item = _prepare_one(config, tell)
         if any(item.name == other.name for other in prepared):
-            raise ContractMismatch(f"two data sets are named '{item.name}'; statistics need names of their own.")
+            raise ContractMismatch(
+                f"two data sets are named '{item.name}'; statistics need names of their own."
+            )
         prepared.append(item)
     robots = [(item.name, item.robot) for item in prepared if item.robot is not None]
     for name, robot in robots[1:]:
@@ -69,7 +71,12 @@ def _prepare_one(config: DatasetConfig, tell: Facts) -> Prepared:
     description = dataset.describe()
     if description.robot is None:
         return Prepared(
-            name=description.name, weight=config.weight, dataset=dataset, robot=None, index=None, statistics=None
+            name=description.name,
+            weight=config.weight,
+            dataset=dataset,
+            robot=None,
+            index=None,
+            statistics=None,
         )
     index = build_index(
         dataset,

@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import yaml
+from typing import TYPE_CHECKING, Any, cast
 
 from openvla_toolkit.checkpoints.layout import checkpoints_of
 from openvla_toolkit.core.errors import RecipeError, UserError
 from openvla_toolkit.core.hooks import Facts, Observers
-from openvla_toolkit.core.lockfile import LOCK_NAME, write_lock
 from openvla_toolkit.core.recipe import Recipe
+from openvla_toolkit.stages.claim import claimed
+
+if TYPE_CHECKING:
+    from openvla_toolkit.interfaces.dataset import DatasetConfig
+    from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
 
 __all__ = ["RunResult", "run"]
-
-FIXED_BY_THE_RUN = ("seed", "policy", "data", "train.batch", "train.optimizer", "train.schedule", "train.engine.precision")
-"""What a resumed run may not change: with other values it would be another run."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +52,15 @@ def run(
         OpenVLAError: a stage failed.
     """
     recipe = _recipe(recipe, overrides)
-    _claim(recipe, resume=resume)
     observers = Observers([config.build() for config in recipe.observers])
-    observers.tell.run_started(recipe=recipe, output=recipe.output)
-    try:
-        result = _stages(recipe, observers.tell)
-    except BaseException as error:
-        observers.tell.run_finished(error=error)
-        raise
-    observers.tell.run_finished(error=None)
+    with claimed(recipe, resume=resume):
+        observers.tell.run_started(recipe=recipe, output=recipe.output)
+        try:
+            result = _stages(recipe, observers.tell)
+        except BaseException as error:
+            observers.tell.run_finished(error=error)
+            raise
+        observers.tell.run_finished(error=None)
     return result
 
 
@@ -75,53 +74,25 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence
     return Recipe.load(recipe, overrides)
 
 
-def _claim(recipe: Recipe, *, resume: bool) -> None:
-    """Make sure that the output folder is this run's own, and leave the lock in it."""
-    lock = recipe.output / LOCK_NAME
-    if lock.exists():
-        if not resume:
-            raise UserError(
-                f"{recipe.output} holds a run already: go on with it with --resume, or choose another output=FOLDER."
-            )
-        _check_same_run(recipe, lock)
-    write_lock(recipe, recipe.output)
-
-
-def _check_same_run(recipe: Recipe, lock: Path) -> None:
-    before = yaml.safe_load(lock.read_text())
-    now = recipe.model_dump(mode="json")
-    for path in FIXED_BY_THE_RUN:
-        old, new = _at(before, path), _at(now, path)
-        if old != new:
-            raise RecipeError(
-                f"the run in {recipe.output} was started with {old}, not {new}; resume it with the same value, "
-                "or choose another output=FOLDER.",
-                path=path,
-            )
-
-
-def _at(data: Any, path: str) -> Any:
-    for key in path.split("."):
-        if not isinstance(data, dict):
-            return None
-        data = data.get(key)
-    return data
-
-
 def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     # The stages bring torch; a recipe with a mistake is refused before that second is spent.
+    import torch
+
     from openvla_toolkit.checkpoints.load import load_policy
     from openvla_toolkit.stages.benchmark import benchmark
     from openvla_toolkit.stages.evaluate import evaluate, results_of
     from openvla_toolkit.stages.prepare import prepare, robot_of, statistics_of
     from openvla_toolkit.stages.train import train
 
-    prepared = prepare(recipe.data, tell)
+    if recipe.policy is None and recipe.stages != ("prepare",):
+        raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
+    if recipe.train is not None and not recipe.data:
+        raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
+    prepared = prepare(cast("Sequence[DatasetConfig]", recipe.data), tell)
     if recipe.policy is None:
-        if recipe.stages != ("prepare",):
-            raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
         return RunResult(output=recipe.output, checkpoint=None)
 
+    torch.manual_seed(recipe.seed)  # fresh weights, dropout
     last = next(reversed(checkpoints_of(recipe.output)), None)
     started = recipe.train is not None and last is not None
     if started:
@@ -129,7 +100,7 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
         policy = load_policy(last)
     else:
         policy = recipe.policy.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
-    evaluators = dict(enumerate(recipe.evaluate))
+    evaluators = dict(enumerate(cast("Sequence[EvaluatorConfig]", recipe.evaluate)))
     evaluations: dict[str, Mapping[str, Any]] = {}
     if recipe.train is not None:
         if started:  # the policy as it was before training is gone; its figures are not
@@ -148,7 +119,14 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
         )
         policy = load_policy(last)  # what was saved is what is measured
     label = "evaluate" if recipe.train is None else "after"
-    evaluations |= evaluate(evaluators, policy, label=label, output=recipe.output, tell=tell)
+    evaluations |= evaluate(
+        evaluators,
+        policy,
+        label=label,
+        output=recipe.output,
+        tell=tell,
+        checkpoint=last.name if recipe.train is not None and last is not None else None,
+    )
     if recipe.benchmark is not None:
         benchmark(recipe.benchmark, policy, seed=recipe.seed, output=recipe.output, tell=tell)
     return RunResult(output=recipe.output, checkpoint=last, evaluations=evaluations)

@@ -6,6 +6,8 @@ import signal
 import threading
 from types import FrameType, TracebackType
 
+from typing_extensions import Self
+
 __all__ = ["StopRequest"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -22,7 +24,7 @@ class StopRequest:
         """Name of the signal that came, or None."""
         self._before: dict[int, signal.Handlers | object] = {}
 
-    def __enter__(self) -> StopRequest:
+    def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
         return self
@@ -32,7 +34,7 @@ class StopRequest:
     ) -> None:
         self._restore()
 
-    def _note(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - signal's signature
+    def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = signal.Signals(number).name
         self._restore()
 

@@ -13,7 +13,7 @@ from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE, check
 from openvla_toolkit.core.errors import RunInterrupted, UserError
 from openvla_toolkit.core.hooks import Facts
 from openvla_toolkit.core.sections import Train
-from openvla_toolkit.core.storage import atomic_folder
+from openvla_toolkit.core.storage import atomic_folder, is_partial
 from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.pipeline.loader import Batch, accumulated, batches
@@ -76,7 +76,13 @@ def _finished(checkpoint: Path | None, start: int, steps: int) -> Path:
 
 
 def _take_step(
-    step: int, section: Train, engine: Engine, policy: Policy, meter: Meter, stream: Iterator[Batch], accumulate: int
+    step: int,
+    section: Train,
+    engine: Engine,
+    policy: Policy,
+    meter: Meter,
+    stream: Iterator[Batch],
+    accumulate: int,
 ) -> None:
     rate = learning_rate(step, peak=section.optimizer.lr, steps=section.steps, schedule=section.schedule)
     began = time.perf_counter()
@@ -118,6 +124,9 @@ class _Saver:
         self._policy, self._engine, self._meter = policy, engine, meter
         self._output, self._keep, self._tell = output, keep, tell
         self.last: Path | None = None
+        for leftover in (output / "checkpoints").glob("*"):
+            if is_partial(leftover):  # a run that was killed while it was saving
+                shutil.rmtree(leftover)
 
     def save(self, step: int) -> None:
         path = self._output / "checkpoints" / f"step-{step:06d}"
@@ -130,4 +139,11 @@ class _Saver:
         self.last = path
         self._tell.checkpoint_saved(step=step, path=path)
         for old in checkpoints_of(self._output)[: -self._keep]:
-            shutil.rmtree(old)
+            _remove(old)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint; one that is half gone must not look whole."""
+    condemned = checkpoint.with_name(f"{checkpoint.name}.partial-removed")
+    checkpoint.rename(condemned)
+    shutil.rmtree(condemned)

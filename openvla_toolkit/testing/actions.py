@@ -20,36 +20,63 @@ __all__ = ["check_action_head", "check_action_tokenizer"]
 def check_action_tokenizer(config: ActionTokenizerConfig, *, vocabulary_size: int = 32_000) -> None:
     """Check a code between actions and ids.
 
-    Checked: the settings; that ``ids`` is ascending and within the vocabulary; that ``encode`` keeps the shape,
-    gives only these ids and clips; that ``decode`` gives numbers in [-1, 1], at most one bin away from what
-    was encoded, and is stable under a second round; that it can be pickled.
+    Checked: the settings; that ``ids`` is ascending and within the vocabulary; that ``encode`` keeps the
+    shape, gives only these ids and clips; that ``decode`` gives numbers in [-1, 1], at most one bin away
+    from what was encoded, and is stable under a second round; that it can be pickled.
     """
     check_settings(config, ActionTokenizerConfig)
     code = config.build(vocabulary_size=vocabulary_size)
     ids = code.ids()
-    expect(ids.dtype == np.int64 and ids.ndim == 1, config, expected="ids() as int64 [N]", found=f"{ids.dtype} {ids.shape}")
+    expect(
+        ids.dtype == np.int64 and ids.ndim == 1,
+        config,
+        expected="ids() as int64 [N]",
+        found=f"{ids.dtype} {ids.shape}",
+    )
     expect(bool((np.diff(ids) > 0).all()), config, expected="ids() to ascend", found=ids)
     inside = len(ids) > 0 and ids[0] >= 0 and ids[-1] < vocabulary_size
     expect(inside, config, expected=f"ids in [0, {vocabulary_size})", found=ids)
     numbers = np.linspace(-1, 1, 4000).reshape(40, 25, 4)
     written = code.encode(numbers)
     right = written.dtype == np.int64 and written.shape == numbers.shape
-    expect(right, config, expected=f"encode() to give int64 {numbers.shape}", found=f"{written.dtype} {written.shape}")
+    expect(
+        right,
+        config,
+        expected=f"encode() to give int64 {numbers.shape}",
+        found=f"{written.dtype} {written.shape}",
+    )
     strangers = sorted(set(written.flat) - set(ids.tolist()))
     expect(not strangers, config, expected="encode() to give ids of ids() only", found=strangers[:3])
     outside = code.encode(np.array([-5.0, 5.0]))
     ends = code.encode(np.array([-1.0, 1.0]))
-    expect(np.array_equal(outside, ends), config, expected=f"numbers past the range to be clipped: {ends}", found=outside)
+    expect(
+        np.array_equal(outside, ends),
+        config,
+        expected=f"numbers past the range to be clipped: {ends}",
+        found=outside,
+    )
     read = code.decode(written)
     right = read.shape == numbers.shape and bool((np.abs(read) <= 1).all())
     expect(right, config, expected=f"decode() to give {numbers.shape} in [-1, 1]", found=read.shape)
     widest = float(np.diff(np.unique(code.decode(ids))).max(initial=0))
     worst = float(np.abs(read - numbers).max())
-    expect(worst <= widest, config, expected=f"a round trip to be at most one bin ({widest:.4f}) off", found=worst)
+    expect(
+        worst <= widest,
+        config,
+        expected=f"a round trip to be at most one bin ({widest:.4f}) off",
+        found=worst,
+    )
     again = code.decode(code.encode(read))
-    expect(np.array_equal(again, read), config, expected="a second round trip to change nothing", found="a drift")
+    expect(
+        np.array_equal(again, read), config, expected="a second round trip to change nothing", found="a drift"
+    )
     copy = pickle.loads(pickle.dumps(code))
-    expect(np.array_equal(copy.encode(numbers), written), config, expected="a pickled copy to agree", found="another code")
+    expect(
+        np.array_equal(copy.encode(numbers), written),
+        config,
+        expected="a pickled copy to agree",
+        found="another code",
+    )
 
 
 def check_action_head(config: ActionHeadConfig, *, vocabulary_size: int = 1024) -> None:

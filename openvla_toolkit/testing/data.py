@@ -45,7 +45,10 @@ def check_dataset(config: DatasetConfig) -> None:
             _check_conversation(config, item, description)
         _check_images(config, dataset, copy, item, description)
         expect(
-            _same(item, copy[position]), config, expected=f"item {position} to be the same on a pickled copy", found="another"
+            _same(item, copy[position]),
+            config,
+            expected=f"item {position} to be the same on a pickled copy",
+            found="another",
         )
     try:
         found = f"item {dataset[count]!r}"
@@ -59,20 +62,29 @@ def check_dataset(config: DatasetConfig) -> None:
 def check_transform(config: TransformConfig, *, trajectory: Trajectory | None = None) -> None:
     """Check a transform on a trajectory; without one, on a made-up one with the keys of Open X-Embodiment.
 
-    Checked: the settings; that the argument is left as it was; that the answer is a mapping whose arrays agree
-    on the number of frames; that the function repeats itself and can be pickled.
+    Checked: the settings; that the argument is left as it was; that the answer is a mapping whose arrays
+    agree on the number of frames; that the function repeats itself and can be pickled.
     """
     check_settings(config, TransformConfig)
     given = open_x_trajectory() if trajectory is None else trajectory
     before = pickle.dumps(given)
     transform = config.build()
     answer = transform(given)
-    expect(pickle.dumps(given) == before, config, expected="its argument to be left as it was", found="it changed in place")
+    expect(
+        pickle.dumps(given) == before,
+        config,
+        expected="its argument to be left as it was",
+        found="it changed in place",
+    )
     expect(isinstance(answer, Mapping), config, expected="a mapping of arrays", found=type(answer).__name__)
     lengths = {key: len(value) for key, value in _leaves(answer)}
-    expect(len(set(lengths.values())) == 1, config, expected="one number of frames for all keys", found=lengths)
+    expect(
+        len(set(lengths.values())) == 1, config, expected="one number of frames for all keys", found=lengths
+    )
     again = dict(_leaves(pickle.loads(pickle.dumps(transform))(given)))
-    same = again.keys() == lengths.keys() and all(np.array_equal(value, again[key]) for key, value in _leaves(answer))
+    same = again.keys() == lengths.keys() and all(
+        np.array_equal(value, again[key]) for key, value in _leaves(answer)
+    )
     expect(same, config, expected="a pickled copy to give the same answer", found="another answer")
 
 
@@ -93,15 +105,30 @@ def open_x_trajectory(frames: int = 6) -> dict[str, Any]:
 
 
 def _check_description(config: DatasetConfig, description: DataDescription) -> None:
-    expect(isinstance(description, DataDescription), config, expected="a DataDescription", found=type(description))
+    expect(
+        isinstance(description, DataDescription),
+        config,
+        expected="a DataDescription",
+        found=type(description),
+    )
     for key in ("name", "fingerprint"):
         value = getattr(description, key)
         expect(isinstance(value, str) and bool(value), config, expected=f"a text as {key}", found=repr(value))
     robot = description.robot
-    expect(robot is None or isinstance(robot, Interface), config, expected="an Interface or None as robot", found=robot)
+    expect(
+        robot is None or isinstance(robot, Interface),
+        config,
+        expected="an Interface or None as robot",
+        found=robot,
+    )
     if robot is not None:
         strangers = [camera for camera in description.cameras if camera not in robot.cameras]
-        expect(not strangers, config, expected=f"cameras that its robot has ({list(robot.cameras)})", found=strangers)
+        expect(
+            not strangers,
+            config,
+            expected=f"cameras that its robot has ({list(robot.cameras)})",
+            found=strangers,
+        )
 
 
 def _check_episode(config: DatasetConfig, episode: Episode, description: DataDescription) -> None:
@@ -114,22 +141,39 @@ def _check_episode(config: DatasetConfig, episode: Episode, description: DataDes
         _check_vector(config, "states", episode.states, (frames, len(robot.state)))
     told = episode.instructions
     expect(len(told) == frames, config, expected=f"{frames} instructions, one per frame", found=len(told))
-    expect(all(isinstance(text, str) for text in told), config, expected="instructions as str", found=list(told)[:2])
+    expect(
+        all(isinstance(text, str) for text in told),
+        config,
+        expected="instructions as str",
+        found=list(told)[:2],
+    )
 
 
 def _check_vector(config: DatasetConfig, what: str, values: Any, shape: tuple[int, int]) -> None:
     found = f"{getattr(values, 'dtype', type(values).__name__)} {getattr(values, 'shape', '')}"
     right = isinstance(values, np.ndarray) and values.dtype == np.float32 and values.shape == shape
     expect(right, config, expected=f"{what} as float32 {shape}", found=found)
-    expect(bool(np.isfinite(values).all()), config, expected=f"{what} that are finite", found="NaN or infinity")
+    expect(
+        bool(np.isfinite(values).all()), config, expected=f"{what} that are finite", found="NaN or infinity"
+    )
 
 
 def _check_conversation(config: DatasetConfig, item: Any, description: DataDescription) -> None:
-    expect(isinstance(item, Conversation), config, expected="an Episode or a Conversation", found=type(item).__name__)
+    expect(
+        isinstance(item, Conversation),
+        config,
+        expected="an Episode or a Conversation",
+        found=type(item).__name__,
+    )
     expect(description.robot is None, config, expected="no robot for conversations", found=description.robot)
     speakers = [turn.speaker for turn in item.turns]
     right = [("human", "gpt")[position % 2] for position in range(len(speakers))]
-    expect(bool(speakers) and speakers == right, config, expected="turns of human and gpt by turns", found=speakers)
+    expect(
+        bool(speakers) and speakers == right,
+        config,
+        expected="turns of human and gpt by turns",
+        found=speakers,
+    )
 
 
 def _check_images(
@@ -142,14 +186,23 @@ def _check_images(
     frames = len(item) if isinstance(item, Episode) else 1
     cameras: Sequence[str] = description.cameras if isinstance(item, Episode) else list(item.images)
     for camera in cameras:
-        expect(camera in item.images, config, expected=f"camera '{camera}' in {item.name}", found=list(item.images))
+        expect(
+            camera in item.images,
+            config,
+            expected=f"camera '{camera}' in {item.name}",
+            found=list(item.images),
+        )
         addresses = item.images[camera]
         right = addresses.dtype == np.dtype(ADDRESS_FIELDS) and addresses.shape == (frames,)
         found: object = f"{addresses.dtype} {addresses.shape}"
-        expect(right, config, expected=f"{frames} addresses (ADDRESS_FIELDS) of camera '{camera}'", found=found)
+        expect(
+            right, config, expected=f"{frames} addresses (ADDRESS_FIELDS) of camera '{camera}'", found=found
+        )
         files = len(description.files)
         last = int(addresses["file"].max())
-        expect(last < files, config, expected=f"addresses within its {files} files", found=f"file number {last}")
+        expect(
+            last < files, config, expected=f"addresses within its {files} files", found=f"file number {last}"
+        )
         for address in (addresses[0], addresses[-1]):
             place = f"an RGB image of camera '{camera}' at {address}"
             try:
@@ -158,9 +211,16 @@ def _check_images(
                 raise AssertionError(f"dataset '{config.name}': expected {place}, found {error}") from error
             shape = (None, None, 3) if description.robot is None else _size(description.robot, camera)
             right = pixels.dtype == np.uint8 and pixels.ndim == 3
-            right = right and all(want in (None, have) for want, have in zip(shape, pixels.shape, strict=True))
+            right = right and all(
+                want in (None, have) for want, have in zip(shape, pixels.shape, strict=True)
+            )
             expect(right, config, expected=f"{place}, uint8 {shape}", found=f"{pixels.dtype} {pixels.shape}")
-            expect(np.array_equal(pixels, again), config, expected=f"{place} on a pickled copy too", found="another")
+            expect(
+                np.array_equal(pixels, again),
+                config,
+                expected=f"{place} on a pickled copy too",
+                found="another",
+            )
 
 
 def _size(robot: Interface, camera: str) -> tuple[int, int, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
@@ -27,7 +29,9 @@ def check_vision_backbone(config: VisionBackboneConfig) -> None:
     module.eval()
     shapes = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     strangers = [name for name in shapes if not name.startswith(("featurizer.", "fused_featurizer."))]
-    expect(not strangers, config, expected="parameters under featurizer or fused_featurizer", found=strangers[:3])
+    expect(
+        not strangers, config, expected="parameters under featurizer or fused_featurizer", found=strangers[:3]
+    )
     bare: nn.Module = config.architecture().build()  # type: ignore[assignment]
     same = {name: tuple(value.shape) for name, value in bare.state_dict().items()} == shapes
     expect(same, config, expected="architecture() to build the same parameters", found="others")
@@ -44,43 +48,65 @@ def check_vision_backbone(config: VisionBackboneConfig) -> None:
     differ = not torch.allclose(features[0], features[1])
     expect(differ, config, expected="two pictures to have two sets of features", found="the same")
     alone = torch.allclose(built(pixels[:1])[0], features[0], atol=1e-4)
-    expect(alone, config, expected="features of a picture to be its own", found="others when it is alone in the batch")
-    features.sum().backward()
+    expect(
+        alone,
+        config,
+        expected="features of a picture to be its own",
+        found="others when it is alone in the batch",
+    )
+    features.sum().backward()  # type: ignore[no-untyped-call]
     learning = [name for name, value in module.named_parameters() if value.grad is not None]
     expect(bool(learning), config, expected="parameters that take a gradient", found="none")
     own = set(module.modules())
     units = built.shard_units()
-    expect(bool(units) and own.issuperset(units), config, expected="shard_units() to be modules of its own", found=units)
+    expect(
+        bool(units) and own.issuperset(units),
+        config,
+        expected="shard_units() to be modules of its own",
+        found=units,
+    )
 
 
 def check_language_model(config: LanguageModelConfig, *, text: str = "pick up the red cube") -> None:
     """Check a language model; pick small settings, it is executed.
 
-    Checked: the settings; that the tokenizer writes ``text`` and reads it back, and has ids for beginning, end
-    and padding, the last one different from the end; that every id has an embedding; that embeddings go in
-    and logits over all rows come out, finite, and blind to what comes later; that it takes a gradient.
+    Checked: the settings; that the tokenizer writes ``text`` and reads it back, and has ids for beginning,
+    end and padding, the last one different from the end; that every id has an embedding; that embeddings
+    go in and logits over all rows come out, finite, and blind to what comes later; that it takes a gradient.
     """
     check_settings(config, LanguageModelConfig)
     module, tokenizer = config.build()
-    module.eval()
+    module.train(mode=False)
     for role in ("bos", "eos", "pad"):
-        expect(getattr(tokenizer, f"{role}_token_id") is not None, config, expected=f"a {role} token", found="none")
+        expect(
+            getattr(tokenizer, f"{role}_token_id") is not None,
+            config,
+            expected=f"a {role} token",
+            found="none",
+        )
     distinct = tokenizer.pad_token_id != tokenizer.eos_token_id
-    expect(distinct, config, expected="a padding id of its own", found=f"{tokenizer.pad_token_id}, the end's id")
+    expect(
+        distinct, config, expected="a padding id of its own", found=f"{tokenizer.pad_token_id}, the end's id"
+    )
     ids = tokenizer(text)["input_ids"]
-    read = tokenizer.decode(ids, skip_special_tokens=True)
+    read = str(tokenizer.decode(ids, skip_special_tokens=True))
     expect(read.strip() == text, config, expected=f"the tokenizer to read back {text!r}", found=repr(read))
-    embeddings = module.get_input_embeddings()
-    rows = embeddings.weight.shape[0]
+    embeddings: Any = module.get_input_embeddings()
+    rows = int(embeddings.weight.shape[0])
     expect(rows >= len(tokenizer), config, expected=f"{len(tokenizer)} embeddings, one per id", found=rows)
     given = embeddings(torch.tensor([ids, ids]))
     given = torch.cat([given[:, :-1], given[:, -1:] + torch.tensor([[[0.0]], [[1.0]]])], dim=1)
     logits = module(inputs_embeds=given).logits
-    shape = (2, len(ids), module.get_output_embeddings().weight.shape[0])
+    shape = (2, len(ids), rows)
     expect(tuple(logits.shape) == shape, config, expected=f"logits {shape}", found=tuple(logits.shape))
     expect(bool(logits.isfinite().all()), config, expected="finite logits", found="NaN or infinity")
     causal = torch.allclose(logits[0, :-1], logits[1, :-1], atol=1e-4)
-    expect(causal, config, expected="logits that do not depend on what comes later", found="a model that looks ahead")
+    expect(
+        causal,
+        config,
+        expected="logits that do not depend on what comes later",
+        found="a model that looks ahead",
+    )
     logits.logsumexp(-1).sum().backward()
     learning = any(value.grad is not None for value in module.parameters())
     expect(learning, config, expected="parameters that take a gradient", found="none")

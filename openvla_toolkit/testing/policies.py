@@ -42,8 +42,13 @@ def check_policy(config: PolicyConfig, *, robot: Interface | None = None) -> Non
     _check_answers(config, policy, observations)
     with tempfile.TemporaryDirectory() as folder:
         policy.save(Path(folder))
-        again = type(config)(weights=folder).build()
-        expect(again.contract == policy.contract, config, expected="a saved policy to keep its contract", found=again.contract)
+        again = type(config).model_validate({"weights": folder}).build()
+        expect(
+            again.contract == policy.contract,
+            config,
+            expected="a saved policy to keep its contract",
+            found=again.contract,
+        )
         for one, other in zip(_answers(policy, observations), _answers(again, observations), strict=True):
             same = np.allclose(one, other, atol=1e-6)
             expect(same, config, expected=f"a saved policy to answer {one}", found=other)
@@ -51,7 +56,12 @@ def check_policy(config: PolicyConfig, *, robot: Interface | None = None) -> Non
 
 def _check_contract(config: PolicyConfig, contract: Contract, robot: Interface) -> None:
     expect(isinstance(contract, Contract), config, expected="a Contract", found=type(contract).__name__)
-    expect(contract.robot == robot, config, expected="the contract to hold the robot it was given", found=contract.robot)
+    expect(
+        contract.robot == robot,
+        config,
+        expected="the contract to hold the robot it was given",
+        found=contract.robot,
+    )
     strangers = [camera for camera in contract.cameras if camera not in robot.cameras]
     expect(not strangers, config, expected=f"cameras of the robot ({list(robot.cameras)})", found=strangers)
 
@@ -77,24 +87,39 @@ def _check_learning(config: PolicyConfig, policy: Policy, observations: list[Obs
     batch = {key: torch.from_numpy(value) for key, value in policy.processor.collate(encoded).items()}
     policy.module.eval()  # without dropout, so that two losses can be compared
     before = policy.loss(policy.module, batch)
-    count, total = float(before.count), float(before.total)
-    expect(count > 0 and np.isfinite(total), config, expected="a finite loss over a positive count", found=(total, count))
+    count, total = before.count.item(), before.total.item()
+    expect(
+        count > 0 and np.isfinite(total),
+        config,
+        expected="a finite loss over a positive count",
+        found=(total, count),
+    )
     before.total.backward()  # type: ignore[no-untyped-call]
     learning = [one for one in policy.module.parameters() if one.grad is not None]
     expect(bool(learning), config, expected="parameters that take a gradient", found="none")
-    norm = float(torch.stack([one.grad.square().sum() for one in learning if one.grad is not None]).sum().sqrt())
+    norm = float(
+        torch.stack([one.grad.square().sum() for one in learning if one.grad is not None]).sum().sqrt()
+    )
     with torch.no_grad():
         for parameter in learning:
-            parameter -= 1e-2 / norm * parameter.grad  # type: ignore[operator]
-        after = float(policy.loss(policy.module, batch).total)
+            assert parameter.grad is not None
+            parameter.sub_(1e-2 / norm * parameter.grad)
+        after = policy.loss(policy.module, batch).total.item()
     policy.module.zero_grad()
-    expect(after < total, config, expected=f"a step against the gradient to lower the loss {total}", found=after)
+    expect(
+        after < total, config, expected=f"a step against the gradient to lower the loss {total}", found=after
+    )
 
 
 def _check_answers(config: PolicyConfig, policy: Policy, observations: list[Observation]) -> None:
     shape = (policy.contract.chunk, len(policy.contract.robot.action))
     together = _answers(policy, observations)
-    expect(len(together) == len(observations), config, expected=f"{len(observations)} answers", found=len(together))
+    expect(
+        len(together) == len(observations),
+        config,
+        expected=f"{len(observations)} answers",
+        found=len(together),
+    )
     for observation, answer in zip(observations, together, strict=True):
         right = answer.shape == shape and bool(np.isfinite(answer).all())
         expect(right, config, expected=f"finite actions {shape}", found=answer)
@@ -108,7 +133,9 @@ def _check_answers(config: PolicyConfig, policy: Policy, observations: list[Obse
     expect(False, config, expected="a ContractMismatch for an unknown unnorm_key", found="an answer")
 
 
-def _answers(policy: Policy, observations: list[Observation]) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
+def _answers(
+    policy: Policy, observations: list[Observation]
+) -> list[np.ndarray[tuple[int, ...], np.dtype[np.float64]]]:
     return [chunk.actions for chunk in policy.predict_chunks(observations)]
 
 

@@ -25,9 +25,9 @@ __all__ = ["check_evaluator", "check_observer"]
 
 
 def check_observer(config: ObserverConfig) -> None:
-    """Tell an observer the facts of a run that succeeds, of one that fails, and of one that was never trained.
+    """Tell an observer of a run that succeeds, of one that fails, and of one that trains nothing.
 
-    Checked: the settings; that its hooks are facts and take the facts' arguments; that none of them raises.
+    Checked: the settings; that its hooks are facts and take a fact's arguments; that none of them raises.
     """
     check_settings(config, ObserverConfig)
     for trained, error in ((True, None), (True, TrainingError("the loss is not finite.")), (False, None)):
@@ -41,7 +41,9 @@ def _tell_run(config: ObserverConfig, output: Path, *, trained: bool, error: Ope
     try:
         observers = Observers([config.build()])
     except BrokenComponent as problem:
-        raise AssertionError(f"observer '{config.name}': expected hooks that are facts, found {problem}") from problem
+        raise AssertionError(
+            f"observer '{config.name}': expected hooks that are facts, found {problem}"
+        ) from problem
     said = io.StringIO()
     with redirect_stderr(said):
         tell = observers.tell
@@ -58,35 +60,46 @@ def _tell_run(config: ObserverConfig, output: Path, *, trained: bool, error: Ope
         tell.artifact_exported(exporter="onnx", path=output / "policy.onnx", difference=1e-6)
         tell.run_finished(error=error)
     heard = len(observers.names) == 1
-    expect(heard, config, expected="to hear a whole run without an error of its own", found=said.getvalue().strip())
+    expect(
+        heard,
+        config,
+        expected="to hear a whole run without an error of its own",
+        found=said.getvalue().strip(),
+    )
 
 
 def check_evaluator(config: EvaluatorConfig, *, policy: Policy | None = None) -> None:
     """Measure a policy (by default a linear one for the fake robot) with small settings.
 
-    Checked: the settings; that the figures are plain JSON data with ``summary``, a list of lines; that progress
-    is told, with a total that it reaches; that the policy is not changed; that a policy with another action
-    vector is a ContractMismatch.
+    Checked: the settings; that the figures are plain JSON data with ``summary``, a list of lines; that
+    progress is told, with a total that it reaches; that the policy is not changed; that a policy with
+    another action vector is a ContractMismatch.
     """
     check_settings(config, EvaluatorConfig)
-    policy = policy or linear_policy(DotsRobotConfig().build())
+    measured: Policy = policy or linear_policy(DotsRobotConfig().build())
     told: list[tuple[int, Mapping[str, float]]] = []
-    before = {name: value.clone() for name, value in policy.module.state_dict().items()}
+    before = {name: value.clone() for name, value in measured.module.state_dict().items()}
     with tempfile.TemporaryDirectory() as folder:
-        figures = config.build().evaluate(policy, Path(folder), lambda done, values: told.append((done, dict(values))))
+        figures = config.build().evaluate(
+            measured, Path(folder), lambda done, values: told.append((done, dict(values)))
+        )
     try:
         plain = json.loads(json.dumps(figures, allow_nan=False))
     except (TypeError, ValueError) as error:
-        raise AssertionError(f"evaluator '{config.name}': expected plain JSON data, found {error}.") from error
+        raise AssertionError(
+            f"evaluator '{config.name}': expected plain JSON data, found {error}."
+        ) from error
     expect(plain == figures, config, expected="figures that stay the same as JSON", found=figures)
     summary = figures.get("summary")
     right = isinstance(summary, list) and bool(summary) and all(isinstance(line, str) for line in summary)
     expect(right, config, expected="'summary', a list of lines", found=repr(summary))
     expect(bool(told) and "total" in told[-1][1], config, expected="progress with a 'total'", found=told[-1:])
-    expect(told[-1][0] == told[-1][1]["total"], config, expected="progress to reach its total", found=told[-1])
-    changed = [name for name, value in policy.module.state_dict().items() if not value.equal(before[name])]
+    expect(
+        told[-1][0] == told[-1][1]["total"], config, expected="progress to reach its total", found=told[-1]
+    )
+    changed = [name for name, value in measured.module.state_dict().items() if not value.equal(before[name])]
     expect(not changed, config, expected="the policy to stay as it is", found=f"other {changed}")
-    _check_mismatch(config, policy)
+    _check_mismatch(config, measured)
 
 
 def _check_mismatch(config: EvaluatorConfig, policy: Policy) -> None:

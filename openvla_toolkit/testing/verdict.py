@@ -29,10 +29,19 @@ def check_settings(config: ComponentConfig, base: type[ComponentConfig]) -> None
     """Check that the settings are of their kind, say what they are, and survive the way into a lock file."""
     kind = type(config)
     if not isinstance(config, base):
-        raise AssertionError(f"{kind.__name__}: expected a subclass of {base.__name__}, found {kind.__mro__[1]}.")
+        raise AssertionError(
+            f"{kind.__name__}: expected a subclass of {base.__name__}, found {kind.__mro__[1]}."
+        )
     default = kind.model_fields["name"].default
-    expect(default == config.name, config, expected="its own name as the default of 'name'", found=repr(default))
-    expect(bool(kind.__doc__), config, expected=f"a docstring on {kind.__name__}, for `openvla plugins`", found="none")
+    expect(
+        default == config.name, config, expected="its own name as the default of 'name'", found=repr(default)
+    )
+    expect(
+        bool(kind.__doc__),
+        config,
+        expected=f"a docstring on {kind.__name__}, for `openvla plugins`",
+        found="none",
+    )
     plain = config.model_dump(mode="json")
     with ExitStack() as stack:
         for fake_kind, name, target in _FAKES:
@@ -41,7 +50,6 @@ def check_settings(config: ComponentConfig, base: type[ComponentConfig]) -> None
         try:
             again = kind.model_validate(plain)
         except ValidationError as error:
-            raise AssertionError(
-                f"{config.kind} '{config.name}': expected settings that can be read back from JSON, found {error}"
-            ) from error
+            label = f"{config.kind} '{config.name}'"
+            raise AssertionError(f"{label}: expected settings that JSON keeps, found {error}") from error
     expect(again == config, config, expected=f"the same settings after JSON, {config!r}", found=repr(again))

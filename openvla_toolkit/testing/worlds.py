@@ -19,22 +19,39 @@ _LONGEST = 5000
 
 
 def check_embodiment(config: EmbodimentConfig) -> None:
-    """Check a robot: its settings, that it has a camera, that the numbers of a vector have names of their own,
-    and that rotation representations are complete (three numbers for ``euler_xyz`` and ``axis_angle``, ...)."""
+    """Check a robot.
+
+    Checked: the settings; that it has a camera and an action; that the numbers of a vector have names of
+    their own; that rotations are whole (three numbers for ``euler_xyz``, four for ``quat_xyzw``, ...).
+    """
     check_settings(config, EmbodimentConfig)
     interface = config.build()
-    expect(isinstance(interface, Interface), config, expected="build() to return an Interface", found=type(interface))
+    expect(
+        isinstance(interface, Interface),
+        config,
+        expected="build() to return an Interface",
+        found=type(interface),
+    )
     expect(bool(interface.cameras), config, expected="at least one camera", found="none")
     expect(bool(interface.action), config, expected="at least one action dimension", found="none")
     for what, dimensions in (("action", interface.action), ("state", interface.state)):
         names = [dimension.name for dimension in dimensions]
         twice = sorted({name for name in names if names.count(name) > 1})
-        expect(not twice, config, expected=f"{what} dimensions with names of their own", found=f"{twice} twice")
+        expect(
+            not twice, config, expected=f"{what} dimensions with names of their own", found=f"{twice} twice"
+        )
         _check_rotations(config, what, dimensions)
 
 
 def _check_rotations(config: EmbodimentConfig, what: str, dimensions: tuple[Dimension, ...]) -> None:
-    widths = {"euler_xyz": 3, "axis_angle": 3, "quat_xyzw": 4, "quat_wxyz": 4, "rot6d_rows": 6, "rot6d_columns": 6}
+    widths = {
+        "euler_xyz": 3,
+        "axis_angle": 3,
+        "quat_xyzw": 4,
+        "quat_wxyz": 4,
+        "rot6d_rows": 6,
+        "rot6d_columns": 6,
+    }
     for rotation, width in widths.items():
         count = sum(dimension.rotation == rotation for dimension in dimensions)
         whole = count % width == 0
@@ -51,7 +68,12 @@ def check_environment(config: EnvironmentConfig, *, episodes: int = 2) -> None:
     """
     check_settings(config, EnvironmentConfig)
     interface, families = config.interface(), config.families()
-    expect(isinstance(interface, Interface), config, expected="interface() to return an Interface", found=type(interface))
+    expect(
+        isinstance(interface, Interface),
+        config,
+        expected="interface() to return an Interface",
+        found=type(interface),
+    )
     expect(bool(families), config, expected="at least one task family", found="none")
     world = config.build()
     try:
@@ -60,7 +82,9 @@ def check_environment(config: EnvironmentConfig, *, episodes: int = 2) -> None:
                 _check_episode(config, world, interface, family, seed)
             _check_swap(config, world, family)
         seen = [_fingerprint(world.reset(seed=seed)[0]) for seed in range(8)]
-        expect(len(set(seen)) > 1, config, expected="other episodes for other seeds", found="8 that are the same")
+        expect(
+            len(set(seen)) > 1, config, expected="other episodes for other seeds", found="8 that are the same"
+        )
     finally:
         world.close()
 
@@ -84,7 +108,9 @@ def _live(
     lived = [(_fingerprint(observation), 0.0)]
     generator = np.random.default_rng(seed)
     for _ in range(_LONGEST):
-        observation, reward, terminated, truncated, info = world.step(_action(config, world, interface, generator))
+        observation, reward, terminated, truncated, info = world.step(
+            _action(config, world, interface, generator)
+        )
         _check_observation(config, observation, interface)
         _check_info(config, info, family)
         lived.append((_fingerprint(observation), float(reward)))
@@ -105,7 +131,9 @@ def _action(
     return generator.uniform(-0.01, 0.01, width).astype(np.float32)
 
 
-def _check_observation(config: EnvironmentConfig, observation: Mapping[str, Any], interface: Interface) -> None:
+def _check_observation(
+    config: EnvironmentConfig, observation: Mapping[str, Any], interface: Interface
+) -> None:
     for name, camera in interface.cameras.items():
         key = f"observation.images.{name}"
         expect(key in observation, config, expected=f"'{key}' in observations", found=sorted(observation))
@@ -118,14 +146,18 @@ def _check_observation(config: EnvironmentConfig, observation: Mapping[str, Any]
         expected = f"'observation.state' as float32 ({len(interface.state)},)"
         expect(right, config, expected=expected, found=f"{state.dtype} {state.shape}")
     task = observation.get("task")
-    expect(isinstance(task, str) and bool(task), config, expected="an instruction as 'task'", found=repr(task))
+    expect(
+        isinstance(task, str) and bool(task), config, expected="an instruction as 'task'", found=repr(task)
+    )
 
 
 def _check_info(config: EnvironmentConfig, info: Mapping[str, Any], family: str) -> None:
     success = info.get("is_success")
     right = isinstance(success, bool | np.bool_)
     expect(right, config, expected="info['is_success'] as a truth value", found=repr(success))
-    expect(info.get("family") == family, config, expected=f"info['family'] '{family}'", found=info.get("family"))
+    expect(
+        info.get("family") == family, config, expected=f"info['family'] '{family}'", found=info.get("family")
+    )
 
 
 def _check_swap(config: EnvironmentConfig, world: Environment, family: str) -> None:

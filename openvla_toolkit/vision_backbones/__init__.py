@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from openvla_toolkit.interfaces.vision_backbone import VisionBackboneConfig
 
@@ -34,14 +34,29 @@ class TimmConfig(VisionBackboneConfig):
     """Per model, pixels are divided by it; None takes timm's."""
     pretrained: bool = False
     """Fetch timm's pretrained weights when the policy is made from scratch."""
+    attention: Literal["sdpa", "eager"] = "sdpa"
+    """Implementation of attention; ``eager`` is the faster one for few patches in bf16 on a CPU."""
     init_std: float | None = Field(default=None, gt=0)
-    """Standard deviation of fresh linear and patch weights; None keeps timm's initialisation."""
+    """Standard deviation of fresh linear weights (patch weights: one over root fan-in); None keeps timm's own."""
     position_std: float | None = Field(default=None, gt=0)
     """Standard deviation of fresh position embeddings; None keeps timm's initialisation."""
 
+    @model_validator(mode="after")
+    def _one_value_per_model(self) -> TimmConfig:
+        for key in ("mean", "std"):
+            value = getattr(self, key)
+            if value is not None and len(value) != len(self.models):
+                raise ValueError(f"'{key}' has {len(value)} colours for {len(self.models)} models.")
+        for key, value in self.options.items():
+            if isinstance(value, list) and len(value) != len(self.models):
+                raise ValueError(f"'options.{key}' has {len(value)} values for {len(self.models)} models.")
+        return self
+
     def architecture(self) -> TimmConfig:
-        """Return settings of the same module without weights to fetch or draw."""
-        return self.model_copy(update={"pretrained": False, "init_std": None, "position_std": None})
+        """Return settings of the same module without weights to fetch or draw and the choice of attention."""
+        return self.model_copy(
+            update={"pretrained": False, "attention": "sdpa", "init_std": None, "position_std": None}
+        )
 
     def build(self) -> TimmBackbone:
         """Make the module.

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-import openvla_toolkit.core.torchvision_cpu  # noqa: F401  (before timm)
+import openvla_toolkit.core.torchvision_cpu  # noqa: F401
+
+# isort: split
 import timm
 import torch
-from timm.layers import LayerScale
+from timm.data.config import resolve_model_data_config
+from timm.layers.layer_scale import LayerScale
 from torch import Tensor, nn
 
 from openvla_toolkit.core.contract import ImageRecipe
@@ -34,13 +37,13 @@ class TimmBackbone(nn.Module):
         patches = {tower.patch_embed.num_patches for tower in towers}
         if len(patches) > 1:
             raise UserError(
-                f"{' and '.join(config.models)} cannot be fused: they cut a {config.image_size} px picture into "
-                f"{' and '.join(str(tower.patch_embed.num_patches) for tower in towers)} patches."
+                f"{' and '.join(config.models)} cannot be fused: they cut a {config.image_size} px picture "
+                f"into {' and '.join(str(tower.patch_embed.num_patches) for tower in towers)} patches."
             )
         self.num_patches = int(patches.pop())
         self.embed_dim = sum(int(tower.embed_dim) for tower in towers)
 
-    def towers(self) -> list[nn.Module]:
+    def towers(self) -> list[Any]:
         """Return the one or two Vision Transformers."""
         return [self.featurizer, *([self.fused_featurizer] if len(self._config.models) == 2 else [])]
 
@@ -48,13 +51,14 @@ class TimmBackbone(nn.Module):
         """Map pixels [N, 3 x towers, size, size] to features [N, num_patches, embed_dim]."""
         towers = self.towers()
         features = [
-            _features(tower, pixels) for tower, pixels in zip(towers, pixel_values.split(3, dim=1), strict=True)
+            _features(tower, pixels)
+            for tower, pixels in zip(towers, pixel_values.split(3, dim=1), strict=True)
         ]
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
     def image_recipe(self) -> ImageRecipe:
         """Return resize strategy, size and each tower's mean and standard deviation."""
-        own = [timm.data.resolve_model_data_config(tower) for tower in self.towers()]
+        own = [resolve_model_data_config(tower) for tower in self.towers()]
         config = self._config
         return ImageRecipe(
             strategy=config.resize,
@@ -86,18 +90,25 @@ class ScaleFactor(nn.Module):
 
 def _tower(config: TimmConfig, index: int) -> Any:
     name = config.models[index]
-    options = {key: value[index] if isinstance(value, list) else value for key, value in config.options.items()}
+    options = {
+        key: value[index] if isinstance(value, list) else value for key, value in config.options.items()
+    }
     try:
-        tower = timm.create_model(
+        tower: Any = timm.create_model(
             name, pretrained=config.pretrained, num_classes=0, img_size=config.image_size, **options
         )
     except (RuntimeError, TypeError) as error:
         hint = "" if timm.is_model(name) else did_you_mean(name, timm.list_models())
-        raise UserError(f"timm cannot make '{name}' with {options or 'no options'}: {error}.{hint}") from error
+        raise UserError(
+            f"timm cannot make '{name}' with {options or 'no options'}: {error}.{hint}"
+        ) from error
     if not hasattr(tower, "forward_intermediates") or len(getattr(tower, "blocks", ())) < 2:
         raise UserError(f"'{name}' is no Vision Transformer of at least two blocks.")
     if not config.pretrained:
         _initialise(tower, config)
+    if config.attention == "eager":
+        for block in tower.blocks:
+            block.attn.fused_attn = False
     _rename_layer_scale(tower)
     for module in _never_executed(tower):
         module.requires_grad_(False)
@@ -116,14 +127,21 @@ def _features(tower: Any, pixels: Tensor) -> Tensor:
     )[0]
 
 
-def _initialise(tower: nn.Module, config: TimmConfig) -> None:
-    for module in tower.modules():
-        if config.init_std is not None and isinstance(module, (nn.Linear, nn.Conv2d)):
-            nn.init.normal_(module.weight, std=config.init_std)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+def _initialise(tower: Any, config: TimmConfig) -> None:
+    if config.init_std is not None:
+        for module in tower.modules():
+            if isinstance(module, nn.Linear):
+                _draw(module, config.init_std)
+        patches = tower.patch_embed.proj  # its fan-in has nothing to do with the width
+        _draw(patches, patches.weight[0].numel() ** -0.5)
     if config.position_std is not None:
-        nn.init.normal_(tower.pos_embed, std=config.position_std)  # type: ignore[arg-type]
+        nn.init.normal_(tower.pos_embed, std=config.position_std)
+
+
+def _draw(layer: nn.Linear | nn.Conv2d, std: float) -> None:
+    nn.init.normal_(layer.weight, std=std)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
 
 
 def _rename_layer_scale(tower: nn.Module) -> None:

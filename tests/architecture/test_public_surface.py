@@ -13,7 +13,7 @@ import openvla_toolkit
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "openvla_toolkit"
 STRICT = ("core", "interfaces", "cli")
-"""Folders where every public class and function must be in ``__all__``: what plugin authors read, and our own."""
+"""Folders where every public class and function must be in ``__all__``."""
 
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "templates" not in path.parts)
 

@@ -1,7 +1,7 @@
 """A world, a policy and a data set in one dimension, so that evaluators can be tested in milliseconds.
 
-The instruction is ``go right`` or ``go left``; an episode succeeds where the point stands on the right side of its
-goal after six steps. Pictures are bright on the side the point is on.
+The instruction is ``go right`` or ``go left``; an episode succeeds if the point ends well on that side.
+Pictures are bright on the right as long as the point is there.
 """
 
 from __future__ import annotations

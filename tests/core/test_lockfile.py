@@ -10,7 +10,7 @@ from openvla_toolkit.core.errors import StorageError
 from openvla_toolkit.core.lockfile import components_of, write_lock
 from openvla_toolkit.core.recipe import Recipe
 
-pytestmark = pytest.mark.usefixtures("toys")
+pytestmark = pytest.mark.usefixtures("toys", "alone")
 
 RECIPE = {
     "output": "runs/toy",

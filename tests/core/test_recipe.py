@@ -26,7 +26,7 @@ evaluate:
   - toy-score
 """
 
-pytestmark = pytest.mark.usefixtures("toys")
+pytestmark = pytest.mark.usefixtures("toys", "alone")
 
 
 @pytest.fixture

@@ -8,11 +8,11 @@ import pytest
 
 from openvla_toolkit.core.schema import recipe_schema
 
-pytestmark = pytest.mark.usefixtures("toys")
+pytestmark = pytest.mark.usefixtures("toys", "alone")
 
 
 @pytest.fixture
-def schema(toys: object) -> dict[str, Any]:
+def schema(toys: object, alone: None) -> dict[str, Any]:
     return recipe_schema()
 
 

@@ -98,9 +98,21 @@ def made(tmp_path: Path) -> Made:
     """Write five training episodes to three shards and two validation episodes to one."""
     train = [make_episode(number, 2 + number) for number in range(5)]
     val = [make_episode(number, 3) for number in (10, 11)]
-    with RLDSWriter(tmp_path, dataset="toy", features=FEATURES, card=CARD, shard_bytes=2500) as writer:
+    with RLDSWriter(tmp_path, dataset="toy", features=FEATURES, card=CARD, shard_bytes=5000) as writer:
         for episode in train:
             writer.write(episode)
         for episode in val:
             writer.write(episode, split="val")
     return Made(tmp_path, tmp_path / "toy" / "1.0.0", train, val)
+
+
+@pytest.fixture
+def card() -> DatasetCard:
+    """The card that is written beside the data."""
+    return CARD
+
+
+@pytest.fixture
+def features() -> FeaturesDict:
+    """The features of the data."""
+    return FEATURES

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.walkthrough import Walk, blocks, is_walkable, matches
+from tests.docs.walkthrough import Block, Walk, blocks, edited, is_walkable, matches
 
 
 def page(*fences: str) -> str:
@@ -36,6 +36,13 @@ def test_files_are_written_and_the_folder_is_kept(tmp_path: Path) -> None:
         "```text\nhello\nhello\n```",
     )
     Walk(tmp_path, {}).through(text)
+
+
+def test_a_diff_is_an_edit_of_one_place() -> None:
+    diff = Block(1, "diff", "a.txt", " a\n-b\n+c\n\n d\n")
+    assert edited("x\na\nb\n\nd\n", diff) == "x\na\nc\n\nd\n"
+    with pytest.raises(AssertionError, match="has 0 places"):
+        edited("a\n", diff)
 
 
 @pytest.mark.parametrize(

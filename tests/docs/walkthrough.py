@@ -4,7 +4,7 @@ What the fenced blocks of a page mean, in order, in one folder per page:
 
 * ``console``: lines that begin with ``$`` are commands for bash (a final backslash continues them); the lines
   that follow are what they print, where ``...`` stands for anything. No such lines: the output is not looked at.
-* any language with ``title="path"``: the file that the reader writes there.
+* any language with ``title="path"``: the file that the reader writes there; ``diff``: the edit they make to it.
 * ``python``: executed, all blocks of the page in one namespace; a ``text`` block right after is what it prints.
 
 Everything else (``sh``, ``yaml``, ``text``) is only read. A command that ends with an error fails the walk.
@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-__all__ = ["Block", "Walk", "blocks", "is_walkable", "matches"]
+__all__ = ["Block", "Walk", "blocks", "edited", "is_walkable", "matches"]
 
 _FENCE = re.compile(r"^(?P<mark>```+)(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=mark)[ ]*$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
@@ -71,14 +71,19 @@ class Walk:
         after = [*blocks(page)[1:], None]
         for block, following in zip(blocks(page), after, strict=True):
             if block.title:
-                path = self._folder / block.title
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(block.text)
+                self._write(block, self._folder / block.title)
             elif block.language == "console":
                 self._commands(block)
             elif block.language == "python":
                 printed = following.text if following and following.language == "text" else None
                 self._python(block, printed)
+
+    def _write(self, block: Block, path: Path) -> None:
+        if block.language == "diff":
+            path.write_text(edited(path.read_text(), block))
+        else:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
 
     def _commands(self, block: Block) -> None:
         for command, expected in _commands(block):
@@ -117,6 +122,15 @@ class Walk:
         assert expected is None or matches(expected, output.getvalue()), (
             f"line {block.line}: the Python block printed:\n{output.getvalue()}"
         )
+
+
+def edited(text: str, diff: Block) -> str:
+    """Replace the lines of a diff that begin with a blank or ``-`` by those with a blank or ``+``."""
+    lines = diff.text.splitlines(keepends=True)
+    old = "".join(line[1:] or "\n" for line in lines if not line.startswith("+"))
+    new = "".join(line[1:] or "\n" for line in lines if not line.startswith("-"))
+    assert text.count(old) == 1, f"line {diff.line}: {diff.title} has {text.count(old)} places like\n{old}"
+    return text.replace(old, new)
 
 
 def _commands(block: Block) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,11 @@ from __future__ import annotations
 import io
 import json
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
@@ -13,11 +18,16 @@ import pytest
 from PIL import Image
 
 from openvla_toolkit.core.errors import ContractMismatch, RecipeError
+from openvla_toolkit.core.types import ActionChunk
+from openvla_toolkit.environments.tabletop import TabletopConfig
+from openvla_toolkit.environments.tabletop.settings import TabletopWorld
 from openvla_toolkit.evaluators import ClosedLoopConfig
 from openvla_toolkit.evaluators.episodes import EpisodeError, EpisodePlan, Outcome, plan_episodes
 from openvla_toolkit.evaluators.filmstrip import FRAMES, choose_outcomes, film
-from openvla_toolkit.evaluators.workers import Start, WorkerPool
+from openvla_toolkit.evaluators.worker_process import Start
+from openvla_toolkit.evaluators.workers import WorkerPool
 
+ASSETS = Path(__file__).parents[1] / "assets"
 Progress = list[tuple[int, Mapping[str, float]]]
 
 
@@ -39,7 +49,10 @@ def test_figures_log_and_film_strips(world: ModuleType, tmp_path: Path) -> None:
     assert figures["success"]["successes"] == figures["success"]["episodes"] == 6
     assert figures["swap_probe"]["successes"] == 0  # the policy obeys the other instruction
     assert figures["swap_probe"]["episodes"] == 4
-    assert {family: rate["episodes"] for family, rate in figures["families"].items()} == {"right": 3, "left": 3}
+    assert {family: rate["episodes"] for family, rate in figures["families"].items()} == {
+        "right": 3,
+        "left": 3,
+    }
     assert figures["summary"] == [
         "success 100.0 % [61.0, 100.0] over 6 episodes",
         "  right      100.0 % [43.9, 100.0] over 3 episodes",
@@ -61,7 +74,8 @@ def test_figures_log_and_film_strips(world: ModuleType, tmp_path: Path) -> None:
     }
     assert entries[6] == entries[0] | {"episode": 6, "task": "go left", "success": False, "swap": True}
     assert told[-1] == (10, {"total": 10, "success": 1.0})
-    assert [done for done, _ in told] == list(range(1, 11))
+    assert told[0] == (0, {"total": 10})
+    assert [done for done, _ in told] == list(range(11))
     for strip in figures["filmstrips"]:
         with Image.open(tmp_path / strip["file"]) as picture:
             assert picture.width > picture.height
@@ -93,7 +107,9 @@ def test_chunks_are_executed_before_the_policy_is_asked_again(world: ModuleType,
     assert len(part.batches) == 4
 
 
-def test_actions_are_compared_with_the_expert_in_the_states_visited(world: ModuleType, tmp_path: Path) -> None:
+def test_actions_are_compared_with_the_expert_in_the_states_visited(
+    world: ModuleType, tmp_path: Path
+) -> None:
     figures, _ = evaluate(world, tmp_path, world.PointPolicy(step=0.15), swap_probe=2, filmstrips=0)
     actions = figures["actions"]
     assert actions["mean_difference"] == pytest.approx({"x": 0.05, "gripper": 0.0}, abs=1e-5)
@@ -106,13 +122,13 @@ def test_actions_are_compared_with_the_expert_in_the_states_visited(world: Modul
 def test_families_can_be_chosen_and_unknown_ones_are_named(world: ModuleType, tmp_path: Path) -> None:
     figures, _ = evaluate(world, tmp_path, families=["left"], filmstrips=0)
     assert list(figures["families"]) == ["left"]
-    with pytest.raises(RecipeError, match="no task family 'lef'. Did you mean 'left'"):
+    with pytest.raises(RecipeError, match=r"no task family 'lef'\. Did you mean 'left'"):
         evaluate(world, tmp_path, families=["lef"])
 
 
 def test_another_robot_is_refused_before_anything_runs(world: ModuleType, tmp_path: Path) -> None:
     policy = world.PointPolicy()
-    with pytest.raises(ContractMismatch, match=r"environment 'point-world'.*control_hz|control_hz"):
+    with pytest.raises(ContractMismatch, match="environment 'point-world' do not agree on 1 point"):
         evaluate(world, tmp_path, policy, environment={"control_hz": 10.0})
     assert policy.batches == []
 
@@ -142,6 +158,69 @@ def test_workers_end_on_an_interrupt(world: ModuleType) -> None:
     with pytest.raises(KeyboardInterrupt):
         interrupted()
     assert multiprocessing.active_children() == []
+
+
+INTERRUPTED = """
+import sys
+from pathlib import Path
+import point_world
+from openvla_toolkit.core.types import ActionChunk
+from openvla_toolkit.environments.tabletop import TabletopConfig
+from openvla_toolkit.environments.tabletop.settings import TabletopWorld
+from openvla_toolkit.evaluators import ClosedLoopConfig
+
+if __name__ == "__main__":
+    environment = point_world.PointWorldConfig()
+    config = ClosedLoopConfig(environment=environment, episodes=10**6, workers=2, filmstrips=0)
+    progress = lambda done, values: done == AFTER and print("running", flush=True)
+    print("starting", flush=True)
+    try:
+        config.build().evaluate(point_world.PointPolicy(), Path(sys.argv[1]), progress)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+@pytest.mark.parametrize("moment", ["starting", "running"])
+def test_ctrl_c_ends_everything_quietly(tmp_path: Path, moment: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(INTERRUPTED.replace("AFTER", "10"))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ASSETS), *sys.path])}
+    with subprocess.Popen(
+        [sys.executable, script, tmp_path],
+        env=environment,
+        start_new_session=True,  # a process group of its own, as a shell's job has
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        while process.stdout.readline().strip() != moment:
+            assert process.poll() is None
+        time.sleep(0.4 if moment == "starting" else 0)
+        os.killpg(process.pid, signal.SIGINT)
+        # Workers hold the same pipes: that these end shows that every worker has ended.
+        _, complaints = process.communicate(timeout=60)
+    assert complaints == ""
+    assert process.returncode == 130
+
+
+def test_the_tabletop_can_be_evaluated_and_filmed(world: ModuleType, tmp_path: Path) -> None:
+    environment = TabletopConfig(world=TabletopWorld(max_steps=3))
+    policy = world.PointPolicy()
+    policy.contract = policy.contract.model_copy(update={"robot": environment.interface()})
+    policy.predict_chunks = lambda observations, unnorm_key: [
+        ActionChunk(actions=np.zeros((1, 7))) for _ in observations
+    ]
+    config = ClosedLoopConfig(environment=environment, episodes=4, workers=1, filmstrips=1, swap_probe=1)
+    figures = config.build().evaluate(policy, tmp_path, lambda done, values: None)
+    assert figures["success"]["episodes"] == 4
+    assert figures["actions"]["expert"]
+    assert all((tmp_path / strip["file"]).stat().st_size > 1000 for strip in figures["filmstrips"])
+    told = {line["seed"]: line["task"] for line in log_of(tmp_path) if not line["swap"]}
+    swapped = log_of(tmp_path)[-1]
+    assert swapped["swap"]
+    assert swapped["task"] != told[swapped["seed"]]
 
 
 def test_actions_that_are_not_finite_are_refused(world: ModuleType, tmp_path: Path) -> None:
@@ -177,7 +256,5 @@ def test_a_film_strip_shows_the_scene_from_start_to_end(world: ModuleType) -> No
 def test_an_environment_that_does_not_repeat_itself_has_no_film_strip(world: ModuleType) -> None:
     environment = world.PointWorldConfig().build()
     claimed = outcome_of(0, success=True)
-    other = Outcome(
-        plan=claimed.plan, task="go right", success=False, actions=claimed.actions, expert=None
-    )
+    other = Outcome(plan=claimed.plan, task="go right", success=False, actions=claimed.actions, expert=None)
     assert film(environment, other, cameras=["primary"]) is None

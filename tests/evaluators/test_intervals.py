@@ -15,7 +15,12 @@ def counts(draw: st.DrawFn) -> tuple[int, int]:
 
 @pytest.mark.parametrize(
     ("successes", "trials", "expected"),
-    [(87, 100, (0.7902, 0.9224)), (19, 20, (0.7639, 0.9911)), (0, 10, (0.0, 0.2775)), (10, 10, (0.7225, 1.0))],
+    [
+        (87, 100, (0.7902, 0.9224)),
+        (19, 20, (0.7639, 0.9911)),
+        (0, 10, (0.0, 0.2775)),
+        (10, 10, (0.7225, 1.0)),
+    ],
 )
 def test_known_values(successes: int, trials: int, expected: tuple[float, float]) -> None:
     assert wilson(successes, trials) == pytest.approx(expected, abs=1e-4)

@@ -175,9 +175,9 @@ def _encode_leaf(feature: Feature, values: Any) -> Items[bytes] | NDArray[np.flo
     dtype = getattr(feature, "dtype", "")
     if dtype == "string":
         return [bytes(value) for value in np.asarray(values, dtype=object).reshape(-1)]
-    array = np.asarray(values, dtype=dtype).reshape(-1, *(-1 if size is None else size for size in shape))
-    if len(array) != len(values):
-        raise ValueError(f"found an array of the shape {np.shape(values)}")
+    array = np.asarray(values, dtype=dtype)
+    if len(values) and not _fits(array.shape[1:], shape):
+        raise ValueError(f"found an array of the shape {array.shape[1:]}")
     if isinstance(feature, Tensor) and feature.encoding != "none":
         pack = zlib.compress if feature.encoding == "zlib" else bytes
         return [pack(item.tobytes()) for item in array]
@@ -194,15 +194,19 @@ def _encode_image(feature: Image, pixels: Any) -> bytes:
     array = np.ascontiguousarray(pixels)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise ValueError(f"found pixels of the type {array.dtype} and shape {array.shape}")
-    if any(
-        size is not None and size != found for size, found in zip(feature.shape, array.shape, strict=True)
-    ):
+    if not _fits(array.shape, feature.shape):
         raise ValueError(f"found a picture of the shape {array.shape}")
     # Colour at full resolution: at the small sizes that policies see, halving it blurs the very objects.
     encoded: bytes = simplejpeg.encode_jpeg(
         array, quality=JPEG_QUALITY, colorspace="RGB", colorsubsampling="444"
     )
     return encoded
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int | None, ...]) -> bool:
+    return len(found) == len(shape) and all(
+        size in (None, length) for size, length in zip(shape, found, strict=True)
+    )
 
 
 def _objects(items: list[Any]) -> NDArray[Any]:

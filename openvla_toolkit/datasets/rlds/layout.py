@@ -72,6 +72,11 @@ def locate(root: Path, *, dataset: str, version: str | None = None) -> Path:
     else:
         folder = root / dataset if (root / dataset).is_dir() else root
         found = {entry.name: entry for entry in folder.iterdir() if VERSION.fullmatch(entry.name)}
+        if not found and folder != root:
+            raise MissingFile(
+                f"{folder} holds no version of the data set (a folder like 1.0.0): it is incomplete; "
+                "copy, download or generate it again."
+            )
         if not found:
             names = sorted(
                 entry.name for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name)

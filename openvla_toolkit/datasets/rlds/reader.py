@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from bisect import bisect_right
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -78,7 +79,7 @@ class RLDSDataset:
         """Return name, shard files, cameras, robot, and the fingerprint of content and settings."""
         return DataDescription(
             name=self.name,
-            fingerprint=self._fingerprint(),
+            fingerprint=self._fingerprint,
             files=[shard.path for shard in self._shards],
             cameras=list(self.card.cameras),
             robot=None if self.card.embodiment is None else self.card.embodiment.build(),
@@ -104,7 +105,7 @@ class RLDSDataset:
             return self._episode(trajectory, name=f"{Path(shard.path).name}:{number}")
         except DataError as error:
             raise DataError(
-                error.reason, file=shard.path, episode=f"record {number}", frame=error.frame, key=error.key
+                error.reason, file=shard.path, episode=number, frame=error.frame, key=error.key
             ) from None
 
     def trajectory(self, position: int) -> dict[str, Any]:
@@ -117,11 +118,9 @@ class RLDSDataset:
             length = length_of(steps)
         except WireError as error:
             reason = f"it is not a tf.train.Example: {error} of the data that begin at byte {base}."
-            raise DataError(reason, file=shard.path, episode=f"record {number}") from None
+            raise DataError(reason, file=shard.path, episode=number) from None
         except DataError as error:
-            raise DataError(
-                error.reason, file=shard.path, episode=f"record {number}", key=error.key
-            ) from None
+            raise DataError(error.reason, file=shard.path, episode=number, key=error.key) from None
         return {**steps, METADATA: repeat(episode, length)} if episode else dict(steps)
 
     def image(self, address: np.void) -> bytes:
@@ -230,6 +229,7 @@ class RLDSDataset:
                     "transforms that bring the data to it."
                 )
 
+    @cached_property
     def _fingerprint(self) -> str:
         """Hash the features, each shard's name, size, first and last bytes, and what changes the episodes."""
         digest = hashlib.sha256((self._folder / "features.json").read_bytes())

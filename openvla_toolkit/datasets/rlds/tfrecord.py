@@ -119,7 +119,7 @@ def record(shard: Shard, number: int, *, verify: bool = True) -> tuple[int, memo
                 f"the {len(data)} bytes of data at byte {start} have the checksum {found:#010x}, "
                 f"expected {expected:#010x}: the file is corrupt; copy or download it again.",
                 file=shard.path,
-                episode=f"record {number}",
+                episode=number,
             )
     return start, data
 
@@ -142,7 +142,7 @@ def _length(shard: Shard, view: memoryview, position: int, *, number: int) -> in
             f"the length at byte {position} has the checksum {found:#010x}, expected {expected:#010x}: "
             "the file is corrupt or not a TFRecord; copy or download it again.",
             file=shard.path,
-            episode=f"record {number}",
+            episode=number,
         )
     if left < HEADER.size + length + FOOTER.size:
         raise _truncated(
@@ -160,5 +160,5 @@ def _truncated(shard: Shard, number: int, position: int, what: str) -> DataError
         f"the file ends inside the record at byte {position}: {what}; the file is truncated: "
         "copy or download it again.",
         file=shard.path,
-        episode=f"record {number}",
+        episode=number,
     )

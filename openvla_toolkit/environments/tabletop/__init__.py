@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from pydantic import Field
+
 from openvla_toolkit.core.contract import Camera, Dimension, Interface
 from openvla_toolkit.environments.tabletop.settings import TabletopWorld
+from openvla_toolkit.interfaces.dataset import DatasetConfig
 from openvla_toolkit.interfaces.embodiment import EmbodimentConfig
 from openvla_toolkit.interfaces.environment import EnvironmentConfig
 
 if TYPE_CHECKING:
+    from openvla_toolkit.environments.tabletop.conversations import TabletopScenes
     from openvla_toolkit.environments.tabletop.env import TabletopEnv
 
-__all__ = ["TabletopConfig", "TabletopRobotConfig"]
+__all__ = ["TabletopConfig", "TabletopRobotConfig", "TabletopScenesConfig"]
 
 _STATE = tuple(
     Dimension(name=name, unit=unit, reference="absolute", rotation=rotation, gripper=gripper)
@@ -27,7 +31,8 @@ _STATE = tuple(
     )
 )
 _ACTION = tuple(
-    dimension if dimension.gripper else dimension.model_copy(update={"reference": "delta"}) for dimension in _STATE
+    dimension if dimension.gripper else dimension.model_copy(update={"reference": "delta"})
+    for dimension in _STATE
 )
 
 
@@ -65,3 +70,20 @@ class TabletopConfig(EnvironmentConfig):
     def families(self) -> tuple[str, ...]:
         """Return the task families of this world."""
         return self.world.families
+
+
+class TabletopScenesConfig(DatasetConfig):
+    """Vision-language data: generated tabletop scenes, and where everything lies on them."""
+
+    name: Literal["tabletop-scenes"] = "tabletop-scenes"
+    world: TabletopWorld = TabletopWorld()
+    """Colours, shapes, cameras and picture size of the scenes."""
+    items: int = Field(default=100_000, gt=0)
+    """How many different scenes there are."""
+    seed: int = Field(default=0, ge=0)
+
+    def build(self) -> TabletopScenes:
+        """Make the data set; scenes are drawn when they are asked for."""
+        from openvla_toolkit.environments.tabletop.conversations import TabletopScenes
+
+        return TabletopScenes(self)

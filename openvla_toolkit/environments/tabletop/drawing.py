@@ -53,7 +53,7 @@ class Camera:
         right, down, forward = self.axes @ (points - self.place).T
         scale = size / (2.0 * self.tangent) / np.maximum(forward, 0.01)
         half = size / 2.0
-        return list(zip((half + right * scale).tolist(), (half + down * scale).tolist()))
+        return list(zip((half + right * scale).tolist(), (half + down * scale).tolist(), strict=True))
 
 
 @lru_cache(maxsize=16)
@@ -61,11 +61,16 @@ def primary_camera(pose: CameraPose) -> Camera:
     """Return the camera that watches the table from ``pose``."""
     azimuth, elevation = math.radians(pose.azimuth), math.radians(pose.elevation)
     back = np.array(
-        [-math.cos(azimuth) * math.cos(elevation), -math.sin(azimuth) * math.cos(elevation), math.sin(elevation)]
+        [
+            -math.cos(azimuth) * math.cos(elevation),
+            -math.sin(azimuth) * math.cos(elevation),
+            math.sin(elevation),
+        ]
     )
     right = np.array([math.sin(azimuth), -math.cos(azimuth), 0.0])
     axes = np.stack([right, np.cross(-back, right), -back])
-    return Camera(back * pose.distance + np.array([0.0, 0.0, 0.03]), axes, math.tan(math.radians(pose.field_of_view) / 2))
+    place = back * pose.distance + np.array([0.0, 0.0, 0.03])
+    return Camera(place, axes, math.tan(math.radians(pose.field_of_view) / 2))
 
 
 def wrist_camera(state: State) -> Camera:
@@ -128,7 +133,8 @@ def _outline(thing: Thing) -> np.ndarray:
     """Return the horizontal outline ``[N, 2]`` of an object."""
     c, s = math.cos(thing.yaw), math.sin(thing.yaw)
     ring = _ring(CORNERS.get(thing.shape, 14))
-    return ring @ np.array([[c, s], [-s, c]]) + (thing.x, thing.y)
+    outline: np.ndarray = ring @ np.array([[c, s], [-s, c]]) + np.array([thing.x, thing.y])
+    return outline
 
 
 def _lift(outline: np.ndarray, height: float) -> np.ndarray:
@@ -161,9 +167,9 @@ class _Canvas:
         t = TABLE
         if self.camera.axes[2, 2] > -0.98:
             rim = np.array([[-t, -t, 0], [-t, t, 0], [t, t, 0], [t, -t, 0]], dtype=float)
-            self.polygon(rim + (0.0, 0.0, -0.025), EDGE)
+            self.polygon(rim - np.array([0.0, 0.0, 0.025]), EDGE)
         edges = np.linspace(-t, t, len(WOOD) + 1)
-        for low, high, colour in zip(edges[:-1], edges[1:], WOOD):
+        for low, high, colour in zip(edges[:-1], edges[1:], WOOD, strict=True):
             self.polygon(np.array([[-t, low, 0], [-t, high, 0], [t, high, 0], [t, low, 0]]), colour)
 
     def shadow(self, thing: Thing) -> None:
@@ -197,9 +203,11 @@ class _Canvas:
         middle = np.array([thing.x, thing.y, thing.z + RADIUS])
         for radius, light in ((1.0, 0.66), (0.86, 0.84), (0.66, 1.0), (0.3, 1.18)):
             centre = middle + LIGHT * RADIUS * (1.0 - radius) * 0.9
-            (x, y), (x2, _) = self.camera.project(np.stack([centre, centre + self.camera.axes[0] * RADIUS]), self.size)
-            reach = (x2 - x) * radius
-            self.pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=_shaded(COLOURS[thing.colour], light))
+            rim = centre + self.camera.axes[0] * RADIUS
+            (x, y), (edge, _) = self.camera.project(np.stack([centre, rim]), self.size)
+            reach = (edge - x) * radius
+            colour = _shaded(COLOURS[thing.colour], light)
+            self.pen.ellipse((x - reach, y - reach, x + reach, y + reach), fill=colour)
 
     def gripper(self, state: State, *, whole: bool) -> None:
         rotation, place = _rotation(state), np.array([state.x, state.y, state.z])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Mapping
 from typing import Any
 
 import gymnasium
@@ -21,12 +22,12 @@ Observation = dict[str, Any]
 class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     """Ask for one task per episode; an episode ends with success or after ``world.max_steps`` steps.
 
-    Actions ``[7]``: movement x, y, z (metres), rotation roll, pitch, yaw (radians), gripper (1 open, 0 closed).
-    ``reset`` takes ``options={"family": name, "swap": bool}``: ``swap`` words the instruction for another object
-    of the scene while the scene and the test of success stay the same.
+    Actions ``[7]``: movement x, y, z (m), rotation roll, pitch, yaw (rad), gripper (1 open, 0 closed).
+    ``reset`` takes ``options={"family": name, "swap": bool}``: ``swap`` words the instruction for another
+    object of the scene while the scene and the test of success stay the same.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
 
     def __init__(self, world: TabletopWorld | None = None, *, render_mode: str | None = None) -> None:
         self.world = world or TabletopWorld()
@@ -41,21 +42,23 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
             }
         )
         limit = np.array([self.world.move_limit] * 3 + [self.world.turn_limit] * 3 + [1.0], dtype=np.float32)
-        self.action_space = spaces.Box(np.append(-limit[:6], np.float32(0.0)), limit, dtype=np.float32)
+        self._low, self._high = np.append(-limit[:6], np.float32(0.0)), limit
+        self.action_space = spaces.Box(self._low, self._high, dtype=np.float32)
         self._steps = 0
         self._state: State | None = None
         self._task: Task | None = None
         self._instruction = ""
 
     def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+        self, *, seed: int | None = None, options: Mapping[str, Any] | None = None
     ) -> tuple[Observation, dict[str, Any]]:
         """Draw a new scene and task; ``options`` may fix the family and swap the named object."""
         super().reset(seed=seed)
         options = options or {}
         family = options.get("family") or str(self.np_random.choice(self.world.families))
         if family not in self.world.families:
-            raise ValueError(f"No task family {family!r} in this world: choose one of {', '.join(self.world.families)}.")
+            known = ", ".join(self.world.families)
+            raise ValueError(f"No task family {family!r} in this world: choose one of {known}.")
         self._state, self._task = new_scene(self.world, self.np_random, family)
         self._steps = 0
         named = self._task
@@ -68,8 +71,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
 
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Act for one step; the action is clipped to the action space. The reward is 1 on success, else 0."""
-        action = np.clip(np.asarray(action, dtype=np.float32), self.action_space.low, self.action_space.high)  # type: ignore[attr-defined]
-        advance(self.state, action.tolist())
+        advance(self.state, np.clip(action, self._low, self._high).tolist())
         self._steps += 1
         info = self._info()
         success = bool(info["is_success"])
@@ -80,7 +82,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         """Return the expert's action ``[7]``, float32, for the current state and the true task."""
         return expert_action(self.world, self.state, self.task)
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """Draw the primary view at ``world.render_size``: ``[H, W, 3]``, uint8."""
         return draw_primary(self.state, self.world.camera, size=self.world.render_size)
 
@@ -99,7 +101,11 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         return self._task
 
     def _info(self) -> dict[str, Any]:
-        return {"is_success": self.task.succeeded(self.state), "family": self.task.family, "steps": self._steps}
+        return {
+            "is_success": self.task.succeeded(self.state),
+            "family": self.task.family,
+            "steps": self._steps,
+        }
 
     def _observe(self) -> Observation:
         state, size = self.state, self.world.image_size

@@ -1,4 +1,4 @@
-"""The scripted expert: a function of what the cameras can see, so that a policy without memory can learn it."""
+"""The scripted expert: a function of what can be seen, so that a policy without memory can learn it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ def expert_action(world: TabletopWorld, state: State, task: Task) -> np.ndarray:
     return np.array([*moved, 0.0, 0.0, spin, gripper], dtype=np.float32)
 
 
-def disturbed(action: np.ndarray, world: TabletopWorld, rng: np.random.Generator, *, noise: float) -> np.ndarray:
+def disturbed(
+    action: np.ndarray, world: TabletopWorld, rng: np.random.Generator, *, noise: float
+) -> np.ndarray:
     """Return ``action`` with its movement disturbed by ``noise`` (standard deviation in units of the limit).
 
-    Executing this while recording the undisturbed action shows a learner how to recover (DART, Laskey et al. 2017).
+    Executing this while recording the undisturbed action shows a learner how to recover (DART, Laskey et
+    al. 2017).
     """
-    result = action.copy()
+    result: np.ndarray = action.copy()
     shaken = action[:3] + rng.normal(0.0, noise * world.move_limit, 3)
     result[:3] = np.clip(shaken, -world.move_limit, world.move_limit)
     return result

@@ -1,4 +1,4 @@
-"""Settings of the tabletop world: a variant of robot and scene is another set of these numbers, not other code."""
+"""Settings of the tabletop world: a variant of robot and scene is other numbers here, not other code."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ class TabletopWorld(BaseModel):
         if self.objects_max < self.objects_min:
             raise ValueError("objects_max must not be smaller than objects_min.")
         if len(set(self.colours)) < self.objects_max:
-            raise ValueError("colours must hold at least objects_max different colours: no two objects share one.")
+            raise ValueError(
+                "colours must hold at least objects_max different ones: no two objects share one."
+            )
         if not self.families or not self.shapes:
             raise ValueError("families and shapes must not be empty.")
         if "put" in self.families and not set(self.shapes) & {"cube", "cylinder", "prism"}:

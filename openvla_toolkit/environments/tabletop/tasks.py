@@ -55,12 +55,17 @@ class Task:
             return state.held == self.target and target.z >= 0.05
         if self.family == "put":
             other = state.things[self.other]
-            above = math.hypot(target.x - other.x, target.y - other.y) < 0.04 and target.z >= other.z + TOP - 1e-6
+            above = (
+                math.hypot(target.x - other.x, target.y - other.y) < 0.04 and target.z >= other.z + TOP - 1e-6
+            )
             return above and state.held != self.target
-        return state.held == self.target and abs(math.remainder(target.yaw - self.start.yaw, math.tau)) >= TURN_ANGLE
+        return (
+            state.held == self.target
+            and abs(math.remainder(target.yaw - self.start.yaw, math.tau)) >= TURN_ANGLE
+        )
 
     def about(self, target: int) -> Task:
-        """Return the same request about another object; where it was the destination, the two change places."""
+        """Return the same request about another object; if that was the destination, they change places."""
         return replace(self, target=target, other=self.target if target == self.other else self.other)
 
 
@@ -73,14 +78,17 @@ def new_scene(world: TabletopWorld, rng: np.random.Generator, family: str) -> tu
             return state, task
 
 
-def _draw_state(world: TabletopWorld, rng: np.random.Generator) -> State:
-    count = int(rng.integers(world.objects_min, world.objects_max + 1))
+def draw_things(world: TabletopWorld, rng: np.random.Generator, count: int) -> list[Thing]:
+    """Draw ``count`` objects of different colours that lie apart from one another."""
     colours = rng.permutation(list(dict.fromkeys(world.colours)))[:count]
-    places = _draw_places(rng, count)
-    things = [
+    return [
         Thing(str(colour), str(rng.choice(world.shapes)), x, y, yaw=float(rng.uniform(-0.3, 0.3)))
-        for colour, (x, y) in zip(colours, places)
+        for colour, (x, y) in zip(colours, _draw_places(rng, count), strict=True)
     ]
+
+
+def _draw_state(world: TabletopWorld, rng: np.random.Generator) -> State:
+    things = draw_things(world, rng, int(rng.integers(world.objects_min, world.objects_max + 1)))
     x, y = rng.uniform(-0.10, 0.10, 2).tolist()
     return State(x=x, y=y, z=float(rng.uniform(0.15, 0.20)), things=things)
 

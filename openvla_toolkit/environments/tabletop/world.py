@@ -1,6 +1,6 @@
 """State, kinematics and just enough physics of the tabletop: push, grasp, carry, drop.
 
-Axes: x points away from the robot, y to its left, z up; the table is the plane z = 0. Units are metres and radians.
+Axes: x points away from the robot, y to its left, z up; the table is the plane z = 0. Units: metres, radians.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class State:
 
 
 def advance(state: State, action: Sequence[float]) -> None:
-    """Move ``state`` one step: ``action`` is dx, dy, dz, droll, dpitch, dyaw and gripper (1 open, 0 closed)."""
+    """Move ``state`` one step by ``action``: dx, dy, dz, droll, dpitch, dyaw, gripper (1 open, 0 closed)."""
     dx, dy, dz, roll, pitch, yaw, gripper = (float(value) for value in action)
     between = _between_fingers(state)
     state.x, state.y = _clip(state.x + dx, REACH), _clip(state.y + dy, REACH)
@@ -103,7 +103,9 @@ def _shove(state: State, between: set[int]) -> None:
 
 def _place(state: State, index: int, *, at: float) -> None:
     thing, distance = state.things[index], state.distance(index)
-    ux, uy = ((thing.x - state.x) / distance, (thing.y - state.y) / distance) if distance > 1e-9 else (1.0, 0.0)
+    ux, uy = (
+        ((thing.x - state.x) / distance, (thing.y - state.y) / distance) if distance > 1e-9 else (1.0, 0.0)
+    )
     thing.x, thing.y = state.x + at * ux, state.y + at * uy
 
 
@@ -148,7 +150,8 @@ def _actuate(state: State, *, open_now: bool) -> None:
             _carry(state, 0.0)
     elif open_now and state.held is not None:
         thing, index = state.things[state.held], state.held
-        under = [t for i, t in enumerate(state.things) if i != index and math.hypot(t.x - thing.x, t.y - thing.y) < 0.04]
-        thing.z = max((t.z + TOP for t in under if t.shape != "ball"), default=0.0)
+        others = [other for i, other in enumerate(state.things) if i != index and other.shape != "ball"]
+        under = [other for other in others if math.hypot(other.x - thing.x, other.y - thing.y) < 0.04]
+        thing.z = max((other.z + TOP for other in under), default=0.0)
         state.held = None
     state.open = open_now

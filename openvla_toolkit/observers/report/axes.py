@@ -10,7 +10,7 @@ __all__ = ["labels", "number", "ticks"]
 
 def ticks(low: float, high: float, *, count: int = 4) -> list[float]:
     """Return about ``count`` round numbers whose first and last enclose [low, high]."""
-    if not low < high:
+    if high - low <= 1e-6 * max(abs(low), abs(high)):  # constant, as far as a chart can tell
         margin = abs(low) * 0.5 or 1.0
         low, high = low - margin, high + margin
     rough = (high - low) / count
@@ -37,7 +37,7 @@ def labels(values: Sequence[float], *, percent: bool = False) -> list[str]:
 def number(value: float) -> str:
     """Write one number with three digits that count."""
     if not math.isfinite(value):
-        return "–"
+        return "\u2013"
     size = abs(value)
     if size and (size < 1e-3 or size >= 1e6):
         return _scientific(value)

@@ -11,8 +11,8 @@ from openvla_toolkit.observers.report.axes import labels, ticks
 
 __all__ = ["Series", "histogram", "line_chart", "smoothed"]
 
-WIDTH, HEIGHT = 440, 210
-LEFT, RIGHT, TOP, BOTTOM = 46, 12, 10, 30
+WIDTH, HEIGHT = 440, 196
+LEFT, RIGHT, TOP, BOTTOM = 46, 18, 10, 22
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +72,7 @@ def line_chart(
         for tick, text in (zip(x_ticks, labels(x_ticks), strict=True) if x_ticks else ())
     ]
     parts.append(
-        f'<text class="axis" x="{WIDTH - RIGHT}" y="{HEIGHT - 2}" text-anchor="end">{escape(x_label)}</text>'
+        f'<text x="{LEFT - 6}" y="{HEIGHT - BOTTOM + 16}" text-anchor="end">{escape(x_label)}</text>'
     )
     for one in series:
         points = " ".join(f"{x(a)},{y(b)}" for a, b in zip(one.xs, one.ys, strict=True))
@@ -81,7 +81,7 @@ def line_chart(
 
 
 def histogram(edges: Sequence[float], counts: Mapping[str, Sequence[int]], *, title: str) -> Markup:
-    """Draw what share of each source falls into each bin; the first source is filled, the others are outlines."""
+    """Draw what share of each source falls into each bin; the first is filled, the others are outlines."""
     width, height, base, top = 220, 104, 84, 6
     x = _Scale(edges[0], edges[-1], 6, width - 6)
     shares = {name: [count / max(1, sum(values)) for count in values] for name, values in counts.items()}

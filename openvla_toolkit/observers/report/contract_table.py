@@ -5,29 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openvla_toolkit.core.contract import Camera, Contract, Dimension
+from openvla_toolkit.core.contract import Camera, Contract, Dimension, Normalization
 
 __all__ = ["contract_rows"]
+
+TIMES = " \u00d7 "
 
 
 def contract_rows(content: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     """Return what each part of a contract says, as (part, lines)."""
     contract = Contract.model_validate(content)
     robot, images, prompt = contract.robot, contract.images, contract.prompt
-    normalization = contract.normalization
     return [
         ("Cameras, in order", [_camera(name, robot.cameras.get(name)) for name in contract.cameras]),
-        ("Pixels", [f"{images.strategy} to {images.size} × {images.size}, {images.interpolation}"]),
+        ("Pixels", [f"{images.strategy} to {images.size}{TIMES}{images.size}, {images.interpolation}"]),
         ("State", [_dimension(one) for one in robot.state] if contract.uses_state else ["not used"]),
         ("Action", [_dimension(one) for one in robot.action]),
         ("Actions per answer", [str(contract.chunk)]),
         ("Control rate", [f"{robot.control_hz:g} per second"]),
-        (
-            "Normalisation",
-            [
-                f"{normalization.method}, eps {normalization.eps:g}{', clipped to [-1, 1]' * normalization.clip}"
-            ],
-        ),
+        ("Normalisation", [_normalization(contract.normalization)]),
         (
             "Prompt",
             [
@@ -41,11 +37,16 @@ def contract_rows(content: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
 def _camera(name: str, camera: Camera | None) -> str:
     if camera is None:
         return name
-    parts = [f"{name}: {camera.width} × {camera.height}"]
+    parts = [f"{name}: {camera.width}{TIMES}{camera.height}"]
     parts += [f"turned by {camera.rotation}°"] if camera.rotation else []
     parts += [f"centre crop of {camera.crop:g} of the area"] if camera.crop else []
     parts += [f"through {', '.join(camera.codec)}"] if camera.codec else []
     return ", ".join(parts)
+
+
+def _normalization(rule: Normalization) -> str:
+    clip = ", clipped to [-1, 1]" if rule.clip else ""
+    return f"{rule.method}, eps {rule.eps:g}{clip}"
 
 
 def _dimension(one: Dimension) -> str:

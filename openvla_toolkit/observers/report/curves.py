@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -12,6 +13,10 @@ from openvla_toolkit.observers.report.axes import number
 from openvla_toolkit.observers.report.charts import Series, line_chart, smoothed
 
 __all__ = ["Curve", "training_curves", "training_seconds"]
+
+
+POINTS = 600
+"""Points of a curve; more could not be told apart."""
 
 
 class _Plan(NamedTuple):
@@ -49,7 +54,8 @@ def training_curves(rows: Sequence[Mapping[str, Any]]) -> list[Curve]:
     for key, plan in PLANS.items():
         points = [(row["step"], row[key]) for row in rows if row.get(key) is not None]
         if len(points) > 1:
-            curves.append(_curve(plan, [x for x, _ in points], [y for _, y in points]))
+            thinned = _thinned(points)
+            curves.append(_curve(plan, [x for x, _ in thinned], [y for _, y in thinned]))
     return curves
 
 
@@ -63,12 +69,19 @@ def training_seconds(rows: Sequence[Mapping[str, Any]], *, batch: int) -> float 
     return seconds or None
 
 
+def _thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most ``POINTS`` points, means of neighbours, so that a long run is still a small page."""
+    size = math.ceil(len(points) / POINTS)
+    groups = [points[at : at + size] for at in range(0, len(points), size)]
+    return [(group[-1][0], sum(y for _, y in group) / len(group)) for group in groups]
+
+
 def _curve(plan: _Plan, xs: Sequence[float], ys: Sequence[float]) -> Curve:
     window = len(ys) // 40 if plan.smooth else 0
     mean = smoothed(ys, window=window)
     series = [Series(xs=xs, ys=mean)]
     if window:
         series.insert(0, Series(xs=xs, ys=ys, style="curve raw"))
-    last = f"{100 * mean[-1]:.1f} %" if plan.percent else number(mean[-1])
+    last = f"{100 * ys[-1]:.1f} %" if plan.percent else number(ys[-1])
     svg = line_chart(series, title=plan.title, percent=plan.percent, from_zero=plan.from_zero)
     return Curve(title=plan.title, last=last, svg=svg)

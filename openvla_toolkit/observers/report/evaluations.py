@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from markupsafe import Markup
 
@@ -16,6 +16,11 @@ from openvla_toolkit.observers.report.run_folder import Evaluation
 __all__ = ["Histogram", "Measured", "Strip", "measured"]
 
 
+CLOSED_LOOP = {"success", "families", "criterion", "seeds", "seconds", "steps_per_second"}
+OPEN_LOOP = {"frames", "dataset", "l1", "dimensions"}
+"""Figures that have these keys are shown as those of the built-in evaluators; others by their summary."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strip:
     """One film strip with what it shows."""
@@ -23,6 +28,7 @@ class Strip:
     path: Path
     task: str
     success: bool
+    swap: bool
     seed: int
     steps: int
 
@@ -51,6 +57,13 @@ class Measured:
     def figures(self) -> Mapping[str, Any]:
         """Figures of the trained policy, or of the only one."""
         return self.last.figures
+
+    @property
+    def form(self) -> Literal["closed-loop", "open-loop", "other"]:
+        """Which evaluator's figures these are like."""
+        if self.figures.keys() >= CLOSED_LOOP:
+            return "closed-loop"
+        return "open-loop" if self.figures.keys() >= OPEN_LOOP else "other"
 
     @property
     def rates(self) -> list[tuple[str, Mapping[str, Any] | None, Mapping[str, Any]]]:
@@ -82,6 +95,8 @@ class Measured:
     @property
     def histograms(self) -> list[Histogram]:
         """Distributions of the actions, one per dimension."""
+        if self.form == "other":
+            return []
         dimensions = (self.figures.get("actions") or {}).get("dimensions", ())
         return [_histogram(one) for one in dimensions]
 
@@ -106,9 +121,7 @@ def measured(evaluations: Sequence[Evaluation]) -> list[Measured]:
 
 
 def _rates(figures: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    if "success" not in figures:
-        return {}
-    return {"all tasks": figures["success"], **figures.get("families", {})}
+    return {"all tasks": figures["success"], **figures["families"]}
 
 
 def _strips(evaluation: Evaluation) -> list[tuple[str, list[Strip]]]:
@@ -117,7 +130,17 @@ def _strips(evaluation: Evaluation) -> list[tuple[str, list[Strip]]]:
 
     kept = [one for one in evaluation.figures.get("filmstrips", ()) if one["file"]]
     names: Iterable[str] = dict.fromkeys(map(group, kept))
-    return [(name, [_strip(evaluation, one) for one in kept if group(one) == name]) for name in names]
+    return [
+        (name, _one_of_each_first([_strip(evaluation, one) for one in kept if group(one) == name]))
+        for name in names
+    ]
+
+
+def _one_of_each_first(strips: Sequence[Strip]) -> list[Strip]:
+    """Bring the first success and the first failure to the front."""
+    won = [strip for strip in strips if strip.success]
+    lost = [strip for strip in strips if not strip.success]
+    return won[:1] + lost[:1] + won[1:] + lost[1:]
 
 
 def _strip(evaluation: Evaluation, entry: Mapping[str, Any]) -> Strip:
@@ -125,6 +148,7 @@ def _strip(evaluation: Evaluation, entry: Mapping[str, Any]) -> Strip:
         path=evaluation.folder / entry["file"],
         task=entry["task"],
         success=entry["success"],
+        swap=entry["swap"],
         seed=entry["seed"],
         steps=entry["steps"],
     )

@@ -22,7 +22,7 @@ REPORT_FILE = "report.html"
 
 
 def write_report(folder: str | Path) -> Path:
-    """Write ``report.html`` from the files of a run folder, and return its path; it can be done again at any time.
+    """Write ``report.html`` from the files of a run folder and return its path; doing it again is harmless.
 
     Raises:
         DataError: a file of the run is damaged.
@@ -130,7 +130,7 @@ def _benchmark(figures: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 def _machine(lock: Mapping[str, Any]) -> str:
     cpu = lock.get("cpu") or {}
-    parts = [f"{cpu.get('count')} × {cpu.get('model')}"] if cpu.get("model") else []
+    parts = [f"{cpu.get('count')} \u00d7 {cpu.get('model')}"] if cpu.get("model") else []
     parts += [str(gpu) for gpu in lock.get("gpus") or ()]
     parts += [f"Python {lock['python']}"] if "python" in lock else []
     parts += [str(lock["date"])] if "date" in lock else []

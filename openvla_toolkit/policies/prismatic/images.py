@@ -1,4 +1,4 @@
-"""Camera pictures to the pixels of a vision backbone, with NumPy and Pillow, bit for bit as the original does it."""
+"""Camera pictures to the pixels of a vision backbone, with NumPy and Pillow, bit for bit as the original."""
 
 from __future__ import annotations
 
@@ -61,13 +61,15 @@ class Pixels:
 
 
 def _table(mean: tuple[float, float, float], std: tuple[float, float, float]) -> NDArray[np.float32]:
-    """Return [3, 256]: what each value of each channel becomes, computed in float32 as torchvision computes it."""
+    """Return [3, 256]: what each value of each channel becomes, in float32 as torchvision computes it."""
     values = np.arange(256, dtype=np.float32) / np.float32(255)
-    return (values - np.float32(mean)[:, None]) / np.float32(std)[:, None]
+    means, stds = np.array(mean, dtype=np.float32)[:, None], np.array(std, dtype=np.float32)[:, None]
+    table: NDArray[np.float32] = (values - means) / stds
+    return table
 
 
 def _padded(image: Image.Image, fill: tuple[int, ...]) -> Image.Image:
-    """Pad both sides of the shorter edge alike; an odd difference leaves the picture one pixel from square."""
+    """Pad both sides of the shorter edge alike; an odd difference leaves it one pixel from square."""
     edge = max(image.size)
     left, top = (edge - image.width) // 2, (edge - image.height) // 2
     canvas = Image.new("RGB", (image.width + 2 * left, image.height + 2 * top), fill)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import openvla_toolkit.core.torchvision_cpu  # noqa: F401
+
+# isort: split
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -20,7 +23,7 @@ __all__ = ["DecodingState", "PrismaticModel", "splice"]
 
 
 class DecodingState(NamedTuple):
-    """What one more token needs: the cache, which of its places are real, and the next position of each row."""
+    """What one more token needs: the cache, which places are real, and where each row goes on."""
 
     cache: DynamicCache
     mask: Tensor | None
@@ -32,11 +35,14 @@ class DecodingState(NamedTuple):
 class PrismaticModel(nn.Module):
     """The parameter names are those of published Hugging Face OpenVLA checkpoints.
 
-    Three ways through it: ``forward`` for training on right-padded batches; ``image_features``, ``prefill`` and
-    ``decode_step`` for acting on left-padded ones; ``logits`` is the output layer, whole or some of its columns.
+    Three ways through it: ``forward`` for training on right-padded batches; ``image_features``, ``prefill``
+    and ``decode_step`` for acting on left-padded ones; ``logits`` is the output layer, whole or some of its
+    columns.
     """
 
-    def __init__(self, vision_backbone: VisionBackbone, projector: Projector, language_model: PreTrainedModel) -> None:
+    def __init__(
+        self, vision_backbone: VisionBackbone, projector: Projector, language_model: PreTrainedModel
+    ) -> None:
         super().__init__()
         self.vision_backbone: Any = vision_backbone
         self.projector = projector
@@ -46,8 +52,8 @@ class PrismaticModel(nn.Module):
     def forward(self, input_ids: Tensor, pixel_values: Tensor, image_rows: Tensor, wanted: Tensor) -> Tensor:
         """Return float32 logits [K, V] that predict the wanted tokens.
 
-        Padding stands on the right, where causal attention never lets a token see it, so no mask is needed and
-        attention can take its fast path.
+        Padding stands on the right, where causal attention never lets a token see it, so no mask is needed
+        and attention can take its fast path.
 
         Args:
             input_ids: [B, L], padded on the right.
@@ -77,13 +83,13 @@ class PrismaticModel(nn.Module):
         trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_backbone.parameters())
         with torch.set_grad_enabled(trained):
             views = pixel_values.unflatten(1, (-1, self._channels)).flatten(0, 1)
-            patches: Tensor = self.vision_backbone(views.to(self.projector.fc1.weight.dtype))
+            patches: Tensor = self.vision_backbone(views.to(next(self.projector.parameters()).dtype))
         return self.projector(patches).unflatten(0, (len(pixel_values), -1)).flatten(1, 2)  # type: ignore[no-any-return]
 
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor, features: Tensor | None
     ) -> tuple[Tensor, DecodingState]:
-        """Read left-padded prompts [B, L] and their patches [B, P, D]; return the last token's hidden states [B, D]."""
+        """Read left-padded prompts [B, L] and patches [B, P, D]; return the last hidden states [B, D]."""
         padding = (attention_mask == 0).sum(dim=1)
         starts = padding if bool(padding.any()) else None
         embeddings = self._embed(input_ids)
@@ -112,7 +118,7 @@ class PrismaticModel(nn.Module):
         return self.language_model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
 
     def _read(self, embeddings: Tensor) -> Tensor:
-        """Return the language model's last hidden states [B, places, D], without a mask and without a cache."""
+        """Return the last hidden states [B, places, D], without a mask and without a cache."""
         decoder: Any = self.language_model.base_model
         return decoder(inputs_embeds=embeddings, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 

@@ -24,8 +24,8 @@ Item = Mapping[str, NDArray[np.generic]]
 class PrismaticProcessor:
     """Makes the model's inputs.
 
-    An encoded item has ``input_ids`` [L] and, where there are pictures, ``pixel_values`` [C x 3 x towers, S, S],
-    the cameras stacked in the contract's order; for training also ``labels`` [L] and ``is_action``.
+    An encoded item has ``input_ids`` [L] and, where there are pictures, ``pixel_values`` [C x 3 x towers, S,
+    S], the cameras stacked in the contract's order; for training also ``labels`` [L] and ``is_action``.
     """
 
     def __init__(self, contract: Contract, *, code: TextCode, prompt: PromptConfig, targets: Targets) -> None:
@@ -76,8 +76,9 @@ class PrismaticProcessor:
         """Stack encoded items, padding on the ``right`` for training and on the ``left`` for decoding.
 
         Returns:
-            ``input_ids`` and ``attention_mask`` [B, L]; ``pixel_values`` of the rows that have pictures and these
-            rows' numbers, ``image_rows``; where the items have them ``labels`` [B, L] and ``is_action`` [B].
+            ``input_ids`` and ``attention_mask`` [B, L]; ``pixel_values`` of the rows that have pictures and
+            these rows' numbers, ``image_rows``; where the items have them ``labels`` [B, L] and ``is_action``
+            [B].
         """
         lengths = [len(item["input_ids"]) for item in items]
         pictured = [item["pixel_values"] for item in items if "pixel_values" in item]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ _WIDENING = 4
 class Projector(nn.Module):
     """Linear layers ``fc1``, ``fc2``, ... with exact GELU between them.
 
-    ``linear`` is one layer, ``gelu-mlp`` two, ``fused-gelu-mlp`` three, the first of which widens fused features
-    fourfold. Parameter names are those of published OpenVLA checkpoints.
+    ``linear`` is one layer, ``gelu-mlp`` two, ``fused-gelu-mlp`` three, the first of which widens fused
+    features fourfold. Parameter names are those of published OpenVLA checkpoints.
 
     Args:
         init_std: standard deviation of fresh weights, with zero biases; None keeps torch's initialisation.
@@ -32,7 +33,7 @@ class Projector(nn.Module):
             "gelu-mlp": [vision_dim, text_dim, text_dim],
             "fused-gelu-mlp": [vision_dim, _WIDENING * vision_dim, text_dim, text_dim],
         }[name]
-        for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for number, (before, after) in enumerate(pairwise(widths), start=1):
             layer = nn.Linear(before, after)
             if init_std is not None:
                 nn.init.normal_(layer.weight, std=init_std)

@@ -1,4 +1,4 @@
-"""Text to ids in loader workers: a fast tokenizer and the few ids that matter, without transformers or torch."""
+"""Text to ids in loader workers: a fast tokenizer and a few ids, without transformers or torch."""
 
 from __future__ import annotations
 
@@ -86,7 +86,9 @@ class TextWriter:
         ids, labels = [], []
         for number, turn in enumerate(turns):
             if turn.speaker not in ("human", "gpt"):
-                raise DataError(f"turn {number + 1} is said by '{turn.speaker}'; 'human' and 'gpt' can speak.")
+                raise DataError(
+                    f"turn {number + 1} is said by '{turn.speaker}'; 'human' and 'gpt' can speak."
+                )
             text = style.add_turn(turn.speaker, turn.text)  # type: ignore[arg-type]
             piece = self._encode(text.rstrip(), first=number == 0)
             ids.append(piece)

@@ -25,7 +25,7 @@ class DotsRobotConfig(EmbodimentConfig):
     """A point with a gripper and two cameras of 32 pixels."""
 
     name: Literal["dots-robot"] = "dots-robot"
-    cameras: dict[str, Camera] = {"primary": _CAMERA, "wrist": _CAMERA}
+    cameras: dict[str, Camera] = Field(default={"primary": _CAMERA, "wrist": _CAMERA})
     state: tuple[Dimension, ...] = (
         Dimension(name="x", unit="m", reference="absolute"),
         Dimension(name="y", unit="m", reference="absolute"),

@@ -15,12 +15,14 @@ from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from openvla_toolkit.checkpoints.layout import CONFIG_FILE, CONTRACT_FILE, STATISTICS_FILE, WEIGHTS_FILE
+from openvla_toolkit.checkpoints.load import BLOCK, policy_block
 from openvla_toolkit.core.contract import Contract, ImageRecipe, Interface
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.statistics import Moments, Statistics, select_statistics, unnormalize
 from openvla_toolkit.core.types import ActionChunk, ConversationSample, Observation, Sample
 from openvla_toolkit.interfaces.action_head import LossReport
-from openvla_toolkit.interfaces.policy import PolicyConfig
+from openvla_toolkit.interfaces.policy import PolicyConfig, Processor
 
 __all__ = ["LinearPolicy", "LinearPolicyConfig", "LinearProcessor", "linear_policy", "unit_statistics"]
 
@@ -86,10 +88,12 @@ class LinearPolicy:
 
     def __init__(self, contract: Contract, statistics: Mapping[str, Statistics], *, seed: int = 0) -> None:
         self.contract, self.statistics = contract, statistics
-        self.processor = LinearProcessor(contract)
+        self.processor: Processor = LinearProcessor(contract)
         self._shape = (contract.chunk, len(contract.robot.action))
         generator = torch.Generator().manual_seed(seed)
-        self.module: nn.Module = nn.Linear(3 * _GRID**2 * len(contract.cameras), self._shape[0] * self._shape[1])
+        self.module: nn.Module = nn.Linear(
+            3 * _GRID**2 * len(contract.cameras), self._shape[0] * self._shape[1]
+        )
         with torch.no_grad():
             for parameter in self.module.parameters():
                 parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.1)
@@ -116,26 +120,28 @@ class LinearPolicy:
         return [ActionChunk(actions=unnormalize(answer, moments, rule)) for answer in answers]
 
     def save(self, folder: Path, *, weights: Mapping[str, Tensor] | None = None) -> None:
-        """Write weights, contract and statistics."""
-        save_file(dict(weights or self.module.state_dict()), folder / "weights.safetensors")
-        (folder / "contract.json").write_text(self.contract.model_dump_json())
+        """Write weights, contract and statistics, and the settings that ``load_policy`` reads."""
+        config = LinearPolicyConfig(cameras=self.contract.cameras, chunk=self.contract.chunk)
+        (folder / CONFIG_FILE).write_text(json.dumps({BLOCK: policy_block(config)}))
+        save_file(dict(weights or self.module.state_dict()), folder / WEIGHTS_FILE)
+        (folder / CONTRACT_FILE).write_text(self.contract.model_dump_json())
         statistics = {name: entry.to_json() for name, entry in self.statistics.items()}
-        (folder / "statistics.json").write_text(json.dumps(statistics))
+        (folder / STATISTICS_FILE).write_text(json.dumps(statistics))
 
     @classmethod
     def load(cls, folder: Path) -> LinearPolicy:
         """Read what ``save`` wrote."""
-        told: dict[str, Any] = json.loads((folder / "statistics.json").read_text())
+        told: dict[str, Any] = json.loads((folder / STATISTICS_FILE).read_text())
         policy = cls(
-            Contract.model_validate_json((folder / "contract.json").read_text()),
+            Contract.model_validate_json((folder / CONTRACT_FILE).read_text()),
             {name: Statistics.from_json(entry, place=name) for name, entry in told.items()},
         )
-        policy.module.load_state_dict(load_file(folder / "weights.safetensors"))
+        policy.module.load_state_dict(load_file(folder / WEIGHTS_FILE))
         return policy
 
 
 def linear_policy(robot: Interface, *, name: str = "fake", chunk: int = 1) -> LinearPolicy:
-    """Return an untrained linear policy for a robot, looking through its first camera; its actions are in [-1, 1]."""
+    """Return an untrained linear policy for a robot; it looks through the first camera."""
     config = LinearPolicyConfig(cameras=tuple(robot.cameras)[:1], chunk=chunk)
     return config.build(robot=robot, statistics={name: unit_statistics(robot)})
 

@@ -23,7 +23,7 @@ Vector = NDArray[np.float32]
 
 
 class DotsWorld:
-    """Ends with success near the named dot; family ``grip`` wants the gripper closed there, ``touch`` open."""
+    """An episode ends near the named dot, with the gripper closed (``grip``) or open (``touch``)."""
 
     def __init__(self, config: DotsConfig) -> None:
         self._max_steps = config.max_steps
@@ -49,7 +49,7 @@ class DotsWorld:
     def step(
         self, action: NDArray[np.floating[Any]]
     ) -> tuple[Mapping[str, Any], float, bool, bool, Mapping[str, Any]]:
-        """Move by ``action[:2]`` (at most 0.25 m along an axis); close the gripper when ``action[2]`` is below 0.5."""
+        """Move by ``action[:2]``, at most 0.25 m an axis; ``action[2]`` below 0.5 closes the gripper."""
         self._steps += 1
         self._place = np.clip(self._place + np.clip(action[:2], -STEP, STEP), -1, 1).astype(np.float32)
         self._open = float(action[2] >= 0.5)

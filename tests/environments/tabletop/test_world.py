@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -72,7 +70,8 @@ def test_the_gripper_stays_within_reach(seed: int, actions: list[tuple[float, ..
     state, _ = new_scene(EVERYTHING, np.random.default_rng(seed), "pick")
     for action in actions:
         advance(state, action)
-        assert abs(state.x) <= REACH and abs(state.y) <= REACH and FLOOR <= state.z <= CEILING
+        assert max(abs(state.x), abs(state.y)) <= REACH
+        assert FLOOR <= state.z <= CEILING
         assert state.held is None or not state.open
 
 
@@ -80,10 +79,12 @@ def test_closing_around_an_object_grasps_it_and_opening_drops_it() -> None:
     state = State(z=FLOOR, things=[Thing("red", "cube", 0.0, 0.0), Thing("blue", "cube", 0.1, 0.0)])
     advance(state, [0, 0, 0, 0, 0, 0, 0])
     advance(state, [0, 0, 0.1, 0, 0, 0.2, 0])
-    assert state.held == 0 and state.things[0].z == pytest.approx(0.1) and state.things[0].yaw == pytest.approx(0.2)
+    assert state.held == 0
+    assert (state.things[0].z, state.things[0].yaw) == pytest.approx((0.1, 0.2))
     advance(state, [0.1, 0, 0, 0, 0, 0, 0])
     advance(state, [0, 0, 0, 0, 0, 0, 1])
-    assert state.held is None and state.things[0].z == pytest.approx(0.05)
+    assert state.held is None
+    assert state.things[0].z == pytest.approx(0.05)
 
 
 def test_closed_fingers_push_what_they_meet() -> None:
@@ -94,11 +95,12 @@ def test_closed_fingers_push_what_they_meet() -> None:
 
 def test_a_scene_depends_on_its_seed_alone() -> None:
     first, second, other = (new_scene(EVERYTHING, np.random.default_rng(seed), "put") for seed in (3, 3, 4))
-    assert first == second and copy.deepcopy(first) == first and first != other
+    assert first == second
+    assert first != other
 
 
 def test_settings_that_cannot_make_a_scene_are_refused() -> None:
-    with pytest.raises(ValueError, match="at least objects_max different colours"):
+    with pytest.raises(ValueError, match="at least objects_max different ones"):
         TabletopWorld(colours=("red", "red", "blue"), objects_max=3)
     with pytest.raises(ValueError, match="flat top"):
         TabletopWorld(shapes=("ball",))

@@ -1,0 +1,147 @@
+"""What the train stage costs beside a hand-written PyTorch loop: same policy, same samples, same optimizer."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.rows import Row, interleaved, median_ratio
+from openvla_toolkit.core.hooks import Observers, observe
+from openvla_toolkit.core.registry import by_name
+from openvla_toolkit.core.sections import Batch, Optimizer, Train
+from openvla_toolkit.interfaces.policy import Policy
+from openvla_toolkit.stages.prepare import Prepared, prepare, robot_of, sources, statistics_of
+from openvla_toolkit.stages.train import train
+from openvla_toolkit.testing import tiny_policy
+
+__all__ = ["measure"]
+
+WARMUP, STEPS, BATCH, REPEATS, TARGET = 5, 25, 32, 5, 0.95
+WIDTH, DEPTH, VIEW = 128, 3, 64
+LR, CLIP = 1e-3, 1.0
+
+
+def measure() -> list[Row]:
+    """Measure samples per second of both loops, in turns; loading and decoding is part of both."""
+    with tempfile.TemporaryDirectory() as folder, _cache(Path(folder)):
+        prepared = _data(Path(folder))
+        runs = iter(range(10**6))
+        figures = interleaved(
+            {
+                "ours": lambda: _toolkit(prepared, Path(folder) / f"run-{next(runs)}"),
+                "peer": lambda: _bare(prepared),
+            },
+            repeats=REPEATS,
+        )
+    ratio = median_ratio(figures["ours"], figures["peer"])
+    settings = {"batch": BATCH, "steps": STEPS - WARMUP, "repeats": REPEATS, "threads": torch.get_num_threads()}
+    model = f"ViT {DEPTH} x {WIDTH}, Llama {DEPTH} x {WIDTH}, two {VIEW} pixel views, fp32, CPU"
+    return [
+        Row(
+            name="train stage, single engine",
+            value=statistics.median(figures["ours"]),
+            unit="samples/s",
+            peer="hand-written PyTorch loop",
+            peer_value=statistics.median(figures["peer"]),
+            ratio=ratio,
+            target=f"ratio >= {TARGET}",
+            met=ratio >= TARGET,
+            settings={**settings, "model": model, "figure": "median", "order": "interleaved"},
+        )
+    ]
+
+
+class _Clock:
+    """An observer that notes when steps were done."""
+
+    name = "clock"
+
+    def __init__(self) -> None:
+        self.times: dict[int, float] = {}
+
+    @observe
+    def metrics_logged(self, stage: str, step: int) -> None:
+        if stage == "train":
+            self.times[step] = time.perf_counter()
+
+
+def _toolkit(prepared: list[Prepared], output: Path) -> float:
+    """Train with the stage; the time runs from the end of the warm-up to the last step, before the checkpoint."""
+    clock = _Clock()
+    section = Train(optimizer=Optimizer(lr=LR), steps=STEPS, batch=Batch(total=BATCH), clip_norm=CLIP, log_every=WARMUP)
+    train(section, _policy(prepared), prepared, seed=0, output=output, tell=Observers([clock]).tell)
+    return (STEPS - WARMUP) * BATCH / (clock.times[STEPS] - clock.times[WARMUP])
+
+
+def _bare(prepared: list[Prepared]) -> float:
+    """Train with what one would write by hand: shuffle, encode, forward, backward, clip, step."""
+    policy = _policy(prepared)
+    (samples,), _ = sources(prepared, policy.contract)
+    order = np.random.default_rng(0).permutation(len(samples))
+    module = policy.module.train()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=LR, weight_decay=0.0, fused=True)
+    began = 0.0
+    for step in range(STEPS):
+        if step == WARMUP:
+            began = time.perf_counter()
+        chosen = [samples[int(order[(step * BATCH + place) % len(order)])] for place in range(BATCH)]
+        arrays = policy.processor.collate([policy.processor.encode(sample) for sample in chosen])
+        batch = {key: torch.from_numpy(array) for key, array in arrays.items()}
+        report = policy.loss(module, batch)
+        (report.total / report.count).backward()
+        torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return (STEPS - WARMUP) * BATCH / (time.perf_counter() - began)
+
+
+def _data(folder: Path) -> list[Prepared]:
+    settings: Mapping[str, Any] = {
+        "name": "demonstrations",
+        "environment": {"name": "tabletop", "world": {"image_size": VIEW}},
+        "root": folder,
+        "dataset": "bench",
+        "episodes": 40,
+    }
+    config: Any = by_name("dataset")(settings)
+    return prepare([config], Observers([]).tell)
+
+
+def _policy(prepared: list[Prepared]) -> Policy:
+    torch.manual_seed(0)
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 4 * WIDTH}
+    shape = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "max_position_embeddings": 256}
+    vision = {"patch_size": 16, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 4}
+    config = tiny_policy(
+        vision_backbone={"name": "timm", "models": ["vit_tiny_patch16_224"], "image_size": VIEW, "options": vision},
+        language_model={
+            "name": "causal-lm",
+            "model_type": "llama",
+            "settings": {**shape, **heads},
+            "tokenizer": "tabletop",
+        },
+    )
+    return config.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
+
+
+@contextmanager
+def _cache(folder: Path) -> Iterator[None]:
+    """Keep the index of the benchmark's data out of the user's cache."""
+    before = os.environ.get("OPENVLA_CACHE")
+    os.environ["OPENVLA_CACHE"] = str(folder / "cache")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["OPENVLA_CACHE"]
+        else:
+            os.environ["OPENVLA_CACHE"] = before

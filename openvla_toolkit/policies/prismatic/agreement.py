@@ -1,0 +1,47 @@
+"""Settings beside a checkpoint: what was given must be what the checkpoint was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from openvla_toolkit.core.component import ComponentConfig
+from openvla_toolkit.core.errors import CheckpointError
+from openvla_toolkit.policies import OpenVLAConfig
+
+__all__ = ["agree"]
+
+_FREE = ("name", "weights", "dtype", "freeze", "projector_std")
+"""Settings that say nothing about what is in the checkpoint."""
+
+
+def agree(given: OpenVLAConfig, stored: OpenVLAConfig, *, place: str) -> None:
+    """Check that every setting given explicitly has the checkpoint's value.
+
+    Raises:
+        CheckpointError: one has not; names the setting and both values.
+    """
+    for key in given.model_fields_set - {*_FREE}:
+        value = getattr(given, key)
+        if value is not None:
+            for path, ours, theirs in _differences(key, _plain(value), _plain(getattr(stored, key))):
+                raise CheckpointError(
+                    f"policy.{path} is {ours!r}, but the checkpoint {place} was made with {theirs!r}; "
+                    "leave the setting out, or train from scratch without 'weights'."
+                )
+
+
+def _plain(value: Any) -> Any:
+    """Return plain data, of backbones only their architecture."""
+    if isinstance(value, ComponentConfig):
+        architecture = getattr(value, "architecture", None)
+        return (value if architecture is None else architecture()).model_dump(mode="json")
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+
+
+def _differences(path: str, ours: Any, theirs: Any) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        for key in sorted(ours.keys() | theirs.keys()):
+            yield from _differences(f"{path}.{key}", ours.get(key), theirs.get(key))
+    elif ours != theirs:
+        yield path, ours, theirs

@@ -1,0 +1,95 @@
+"""Whose an output folder is: one run's, one process at a time, with settings that stay."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from openvla_toolkit.checkpoints.layout import checkpoints_of
+from openvla_toolkit.core.errors import RecipeError, UserError
+from openvla_toolkit.core.lockfile import LOCK_NAME, write_lock
+from openvla_toolkit.core.recipe import Recipe
+from openvla_toolkit.core.storage import storage_errors
+
+__all__ = ["FIXED_BY_THE_RUN", "claimed"]
+
+FIXED_BY_THE_RUN = (
+    "seed",
+    "policy",
+    "data",
+    "train.batch",
+    "train.optimizer",
+    "train.schedule",
+    "train.clip_norm",
+    "train.engine.precision",
+)
+"""What a resumed run may not change: with other values it would be another run."""
+
+
+@contextmanager
+def claimed(recipe: Recipe, *, resume: bool) -> Iterator[None]:
+    """Hold the output folder for this process, and leave the lock file of the recipe in it.
+
+    A run that ended before it left a checkpoint or figures holds nothing to lose: it is begun anew.
+
+    Raises:
+        UserError: the folder holds a run and ``resume`` was not asked for, or another process works in it.
+        RecipeError: resuming with other settings; names the first.
+        StorageError: the folder cannot be written.
+    """
+    output = recipe.output
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        handle = os.open(output, os.O_RDONLY)
+    try:
+        _hold(handle, output)
+        if checkpoints_of(output) or any(output.glob("evaluation/*/result.json")):
+            if not resume:
+                raise UserError(
+                    f"{output} holds a run already: go on with it with --resume, or choose another "
+                    "output=FOLDER."
+                )
+            _check_same_run(recipe, output / LOCK_NAME)
+        write_lock(recipe, output)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _hold(handle: int, output: Path) -> None:
+    """Lock the folder; the system lets go of it however the process ends."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise UserError(
+            f"another process is running in {output}: wait for it, or choose another output=FOLDER."
+        ) from error
+
+
+def _check_same_run(recipe: Recipe, lock: Path) -> None:
+    if not lock.exists():
+        raise UserError(f"{lock.parent} holds a run without its {LOCK_NAME}: choose another output=FOLDER.")
+    before = yaml.safe_load(lock.read_text())
+    now = recipe.model_dump(mode="json")
+    for path in FIXED_BY_THE_RUN:
+        old, new = _at(before, path), _at(now, path)
+        if old != new:
+            raise RecipeError(
+                f"the run in {lock.parent} was started with {old}, not {new}; resume it with the same value, "
+                "or choose another output=FOLDER.",
+                path=path,
+            )
+
+
+def _at(data: Any, path: str) -> Any:
+    for key in path.split("."):
+        if not isinstance(data, dict):
+            return None
+        data = data.get(key)
+    return data

@@ -1,0 +1,88 @@
+"""Where a policy lies: folders, runs, shipped names, the hub; never something half-written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from openvla_toolkit.checkpoints import locate as place
+from openvla_toolkit.checkpoints.load import read_settings
+from openvla_toolkit.checkpoints.locate import locate, shipped_policies
+from openvla_toolkit.core.errors import CheckpointError, MissingFile
+
+
+def whole(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}")
+    return folder
+
+
+def test_a_policy_folder_is_itself(tmp_path: Path) -> None:
+    folder = whole(tmp_path / "policy")
+    assert locate(folder) == locate(str(folder)) == folder
+
+
+def test_a_run_is_its_last_whole_checkpoint(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    for name in ("step-000900", "step-001000", "step-001100.partial-1-ab"):
+        whole(run / "checkpoints" / name)
+    assert locate(run) == locate(run / "checkpoints") == run / "checkpoints" / "step-001000"
+
+
+def test_what_was_never_finished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="never finished"):
+        locate(whole(tmp_path / "step-000001.partial-12-ab"))
+    with pytest.raises(CheckpointError, match="neither a config.json nor a whole checkpoint"):
+        locate(tmp_path)
+
+
+def test_shipped_names_are_known_and_suggested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "_SHIPPED", tmp_path)
+    folder = whole(tmp_path / "tabletop-tiny")
+    (tmp_path / "no-policy").mkdir()
+    assert shipped_policies() == {"tabletop-tiny": folder}
+    assert locate("tabletop-tiny") == folder
+    with pytest.raises(MissingFile, match=r"Did you mean 'tabletop-tiny'\?"):
+        locate("tabletop-tini")
+    monkeypatch.setattr(place, "_SHIPPED", tmp_path / "gone")
+    with pytest.raises(MissingFile, match="Shipped: none"):
+        locate("tabletop-tiny")
+
+
+def test_a_hub_id_is_taken_from_the_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def download(name: str, **_: object) -> str:
+        asked.append(name)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert locate("openvla/openvla-7b") == tmp_path
+    assert asked == ["openvla/openvla-7b"]
+
+
+def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(name: str, **_: object) -> str:
+        raise LocalEntryNotFoundError("offline")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(CheckpointError, match="'openvla/openvla-7b' is not in the hub's cache"):
+        locate("openvla/openvla-7b")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{}", "no block 'openvla_toolkit'"),
+        ("[1]", "no block"),
+        ("{", "no block"),
+        ('{"openvla_toolkit": {"policy": {"name": "openvla", "chunk": 0, "weights": "x"}}}', "policy.chunk: Input"),
+    ],
+)
+def test_settings_that_cannot_be_read_are_named(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        read_settings(tmp_path)
