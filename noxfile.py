@@ -20,12 +20,12 @@ if __name__ == "__main__":
     if not (TOOL / "bin" / "nox").exists():
         # pip fills the environment from outside: a Python without ensurepip (Debian's) will do.
         venv.create(TOOL, clear=True, symlinks=True)
-        pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(TOOL / "bin" / "python")]
-        subprocess.run([*pip, "install", "--quiet", "nox>=2024.10"], check=True)
+        pip = [sys.executable, "-m", "pip", "--python", str(TOOL / "bin" / "python"), "--quiet"]
+        subprocess.run([*pip, "install", "nox>=2024.10"], check=True)
     nox_command = [str(TOOL / "bin" / "python"), "-m", "nox", "--noxfile", str(ROOT / "noxfile.py")]
     os.execv(nox_command[0], [*nox_command, *sys.argv[1:]])
 
-import nox
+import nox  # noqa: E402  # there may be none until here
 
 nox.needs_version = ">=2024.10"
 nox.options.default_venv_backend = "virtualenv"  # brings its own pip, and reads pip's configuration
@@ -95,7 +95,8 @@ def bench(session: nox.Session) -> None:
 def _install(session: nox.Session, *arguments: str) -> None:
     """Install with one pip command, unless this environment was made from the same arguments and projects."""
     projects = [ROOT / "pyproject.toml", *sorted(ROOT.glob("plugins/*/pyproject.toml"))]
-    made_from = sha256(repr(arguments).encode() + b"".join(path.read_bytes() for path in projects)).hexdigest()
+    content = repr(arguments).encode() + b"".join(path.read_bytes() for path in projects)
+    made_from = sha256(content).hexdigest()
     stamp = Path(session.bin).parent / "made-from"
     if stamp.exists() and stamp.read_text() == made_from:
         return

@@ -27,7 +27,7 @@ def machine() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One claim; where less is better ``target`` is a maximum, else a minimum, of ``value`` or of ``ratio``."""
+    """One claim: a figure of ours, a peer's from the same run, and what it should be."""
 
     name: str
     value: float

@@ -126,7 +126,8 @@ def _table(model: type[BaseModel]) -> str:
     rows = ["| key | type | default | |", "|---|---|---|---|"]
     if "name" in model.model_fields and not issubclass(model, ComponentConfig):
         name = model.model_fields["name"]
-        rows.append(f"| `name` | `{_escaped(type_name(name.annotation))}` | `{json.dumps(name.default)}` | {name.description or ''} |")
+        choice, default = _escaped(type_name(name.annotation)), json.dumps(name.default)
+        rows.append(f"| `name` | `{choice}` | `{default}` | {prose(name.description or '')} |")
     for field in describe_fields(model):
         default = "required" if field.required else f"`{_escaped(json.dumps(field.default))}`"
         doc = prose(_escaped(" ".join(field.doc.split())))
@@ -139,19 +140,23 @@ def _escaped(text: str) -> str:
 
 
 def _linked(type_name: str) -> str:
-    """Link the names of kinds in a type."""
-    words = {kind: f"[{kind}]({kind}.md)" for kind in KINDS}
-    inside = type_name.removeprefix("list[").removesuffix("]") if type_name.startswith("list[") else type_name
-    return f"list of {words[inside]}" if inside != type_name and inside in words else words.get(inside, f"`{type_name}`")
+    """Link a type that is a kind, or a list of components of a kind, to the kind's page."""
+    links = {kind: f"[{kind}]({kind}.md)" for kind in KINDS}
+    links |= {f"list[{kind}]": f"list of {link}" for kind, link in links.items()}
+    return links.get(type_name, f"`{type_name}`")
 
 
 def _recipe() -> str:
-    sections = [f"## {model.__name__}\n\n{prose(inspect.getdoc(model) or '')}\n\n{_table(model)}" for model in _sections(Recipe)]
     how = (
-        "A bare name is short for `{name: ...}`. `extends: other.yaml` merges this recipe over another, one level deep. "
-        "On the command line `key.path=value` changes any value. `openvla show RECIPE` prints the result."
+        "A bare name is short for `{name: ...}`. `extends: other.yaml` merges this recipe over another, one "
+        "level deep. On the command line `key.path=value` changes any value. "
+        "`openvla show RECIPE` prints the result."
     )
-    return _page("Recipe", how, *sections)
+    return _page("Recipe", how, *map(_section, _sections(Recipe)))
+
+
+def _section(model: type[Section]) -> str:
+    return f"## {model.__name__}\n\n{prose(inspect.getdoc(model) or '')}\n\n{_table(model)}"
 
 
 def _sections(model: type[Section]) -> Iterator[type[Section]]:
@@ -177,7 +182,10 @@ def _cli() -> str:
         assert command is not None
         context = click.Context(command, info_name=verb, parent=group)
         parts.append(f"## openvla {verb}\n\n```text\n{command.get_help(context)}\n```")
-    codes = "Exit codes: 0 done, 1 something failed, 2 the user can mend it, 130 interrupted. `--debug` anywhere shows the traceback."
+    codes = (
+        "0 done, 1 something failed, 2 the user can mend it, 130 interrupted. "
+        "`--debug` anywhere on the line shows the traceback."
+    )
     return _page("Command line", *parts, "## Exit codes", codes)
 
 
@@ -188,7 +196,8 @@ def _python() -> str:
         if name.startswith("__"):
             continue
         home = PACKAGE.parent / f"{openvla_toolkit._HOMES[name].replace('.', '/')}.py"
-        parts.append(Source(home).page(["RunResult", name] if name == "run" else [name], fields=name != "Recipe"))
+        names = ["RunResult", name] if name == "run" else [name]
+        parts.append(Source(home).page(names, fields=name != "Recipe"))
     parts.append(Source(PACKAGE / "policies/prismatic/policy.py").page(["OpenVLAPolicy"]))
     how = (
         "All but `RunResult` and the policy's class is imported from `openvla_toolkit`, on first use. "
@@ -205,8 +214,8 @@ def _module(title: str, path: str, introduction: str) -> str:
 def _hooks() -> str:
     source = Source(PACKAGE / "core/hooks.py")
     how = (
-        "Mark methods with `openvla_toolkit.core.hooks.observe`; choose observers with the recipe's `observers` list. "
-        "See the kind [observer](observer.md)."
+        "Mark methods with `openvla_toolkit.core.hooks.observe`; choose observers with the recipe's "
+        "`observers` list. See the kind [observer](observer.md)."
     )
     return _page("Hooks", prose(source.doc), how, source.page(["Facts"]))
 
@@ -215,4 +224,5 @@ def _errors() -> str:
     source = Source(PACKAGE / "core/errors.py")
     summary, _, rest = source.doc.partition("\n\n")
     tree, _, after = rest.partition("\n\n")
-    return _page("Errors", summary, f"```text\n{inspect.cleandoc(tree)}\n```", after, source.page(source.classes()))
+    tree = f"```text\n{inspect.cleandoc(tree)}\n```"
+    return _page("Errors", summary, tree, after, source.page(source.classes()))

@@ -1,4 +1,4 @@
-"""Python source to Markdown: classes and functions with their signatures, fields and docstrings; imports nothing."""
+"""Python source to Markdown: signatures, fields and docstrings of classes and functions; imports nothing."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session", autouse=True)
 def offline() -> Iterator[None]:
-    """Make a connection to any other host an error: the tests need no network, and must not come to need it."""
+    """Make a connection to any other host an error: tests must not come to need the network."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:

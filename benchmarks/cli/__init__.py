@@ -14,6 +14,8 @@ from benchmarks.rows import Row, interleaved
 
 __all__ = ["measure"]
 
+PEERS = {"python -c pass": "pass", "python -c 'import pydantic'": "import pydantic; pydantic.BaseModel"}
+
 REPEATS = 20
 TARGETS = {"openvla --help": 150, "openvla plugins": 150, "openvla check": 250}
 """Milliseconds; the minimum of the repeats is judged, as the rest is the machine's other work."""
@@ -37,15 +39,14 @@ def measure() -> list[Row]:
         recipe.write_text(RECIPE)
         openvla = [str(Path(sys.executable).with_name("openvla"))]
         commands = {
-            "python -c pass": [sys.executable, "-c", "pass"],
-            'python -c "import pydantic"': [sys.executable, "-c", "import pydantic; pydantic.BaseModel"],
+            **{peer: [sys.executable, "-c", code] for peer, code in PEERS.items()},
             "openvla --help": [*openvla, "--help"],
             "openvla plugins": [*openvla, "plugins"],
             "openvla check": [*openvla, "check", str(recipe)],
         }
         figures = interleaved({name: _process(words) for name, words in commands.items()}, repeats=REPEATS)
     best = {name: min(times) * 1e3 for name, times in figures.items()}
-    return [_row(name, best, peer) for name in TARGETS for peer in ("python -c pass", 'python -c "import pydantic"')]
+    return [_row(name, best, peer) for name in TARGETS for peer in PEERS]
 
 
 def _row(name: str, best: dict[str, float], peer: str) -> Row:

@@ -1,4 +1,4 @@
-"""What the train stage costs beside a hand-written PyTorch loop: same policy, same samples, same optimizer."""
+"""What the train stage costs beside a hand-written PyTorch loop with the same policy, data and optimizer."""
 
 from __future__ import annotations
 
@@ -43,8 +43,15 @@ def measure() -> list[Row]:
             repeats=REPEATS,
         )
     ratio = median_ratio(figures["ours"], figures["peer"])
-    settings = {"batch": BATCH, "steps": STEPS - WARMUP, "repeats": REPEATS, "threads": torch.get_num_threads()}
-    model = f"ViT {DEPTH} x {WIDTH}, Llama {DEPTH} x {WIDTH}, two {VIEW} pixel views, fp32, CPU"
+    settings = {
+        "model": f"ViT {DEPTH} x {WIDTH}, Llama {DEPTH} x {WIDTH}, two {VIEW} pixel views, fp32, CPU",
+        "threads": torch.get_num_threads(),
+        "batch": BATCH,
+        "steps": STEPS - WARMUP,
+        "figure": "median",
+        "repeats": REPEATS,
+        "order": "interleaved",
+    }
     return [
         Row(
             name="train stage, single engine",
@@ -55,7 +62,7 @@ def measure() -> list[Row]:
             ratio=ratio,
             target=f"ratio >= {TARGET}",
             met=ratio >= TARGET,
-            settings={**settings, "model": model, "figure": "median", "order": "interleaved"},
+            settings=settings,
         )
     ]
 
@@ -75,9 +82,10 @@ class _Clock:
 
 
 def _toolkit(prepared: list[Prepared], output: Path) -> float:
-    """Train with the stage; the time runs from the end of the warm-up to the last step, before the checkpoint."""
+    """Train with the stage; the time runs from the end of the warm-up to the last step."""
     clock = _Clock()
-    section = Train(optimizer=Optimizer(lr=LR), steps=STEPS, batch=Batch(total=BATCH), clip_norm=CLIP, log_every=WARMUP)
+    optimizer, batch = Optimizer(lr=LR), Batch(total=BATCH)
+    section = Train(optimizer=optimizer, steps=STEPS, batch=batch, clip_norm=CLIP, log_every=WARMUP)
     train(section, _policy(prepared), prepared, seed=0, output=output, tell=Observers([clock]).tell)
     return (STEPS - WARMUP) * BATCH / (clock.times[STEPS] - clock.times[WARMUP])
 
@@ -119,17 +127,11 @@ def _data(folder: Path) -> list[Prepared]:
 def _policy(prepared: list[Prepared]) -> Policy:
     torch.manual_seed(0)
     heads = {"num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 4 * WIDTH}
-    shape = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "max_position_embeddings": 256}
-    vision = {"patch_size": 16, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 4}
-    config = tiny_policy(
-        vision_backbone={"name": "timm", "models": ["vit_tiny_patch16_224"], "image_size": VIEW, "options": vision},
-        language_model={
-            "name": "causal-lm",
-            "model_type": "llama",
-            "settings": {**shape, **heads},
-            "tokenizer": "tabletop",
-        },
-    )
+    shape = {"hidden_size": WIDTH, "num_hidden_layers": DEPTH, "max_position_embeddings": 256, **heads}
+    tower = {"patch_size": 16, "embed_dim": WIDTH, "depth": DEPTH, "num_heads": 4}
+    vision = {"name": "timm", "models": ["vit_tiny_patch16_224"], "image_size": VIEW, "options": tower}
+    language = {"name": "causal-lm", "model_type": "llama", "settings": shape, "tokenizer": "tabletop"}
+    config = tiny_policy(vision_backbone=vision, language_model=language)
     return config.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import compare
-from openvla_toolkit.core.errors import RecipeError, did_you_mean
+from openvla_toolkit.core.errors import EpisodeError, RecipeError, did_you_mean
 from openvla_toolkit.core.storage import atomic_write_bytes, atomic_write_text
 from openvla_toolkit.core.types import Observation
-from openvla_toolkit.evaluators.episodes import EpisodeError, EpisodePlan, Outcome, plan_episodes
+from openvla_toolkit.evaluators.episodes import EpisodePlan, Outcome, plan_episodes
 from openvla_toolkit.evaluators.filmstrip import choose_outcomes
 from openvla_toolkit.evaluators.histograms import action_histograms
 from openvla_toolkit.evaluators.intervals import Rate

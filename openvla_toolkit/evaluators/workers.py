@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import Self
 
-from openvla_toolkit.evaluators.episodes import EpisodeError
+from openvla_toolkit.core.errors import EpisodeError
 from openvla_toolkit.evaluators.worker_process import Failure, Order, Reply, serve
 
 if TYPE_CHECKING:

@@ -91,7 +91,7 @@ def _mapped(path: Path) -> NDArray[Any]:
     """Map a file as a plain array: ``np.memmap`` itself is slow to index."""
     try:
         return np.asarray(np.load(path, mmap_mode="r"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise DataError(f"the index is damaged: {error}. {_REMEDY}", file=path) from error
 
 

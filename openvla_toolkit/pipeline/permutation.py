@@ -12,9 +12,16 @@ __all__ = ["permute"]
 _ROUNDS = 4
 
 
-def permute(positions: NDArray[np.integer], *, size: int, key: Sequence[int]) -> NDArray[np.int64]:
+def permute(
+    positions: NDArray[np.integer],
+    *,
+    size: int,
+    key: Sequence[int],
+    epochs: NDArray[np.integer] | None = None,
+) -> NDArray[np.int64]:
     """Map positions in [0, size) to their places in the shuffle of ``size`` items that ``key`` names.
 
+    With ``epochs``, one per position, each position is looked up in the shuffle that ``(*key, epoch)`` names.
     For each key the map is a bijection of [0, size): a balanced Feistel network over the next even power of
     two, walked until the value falls inside (Black and Rogaway 2002, "Ciphers with arbitrary finite
     domains").
@@ -25,13 +32,28 @@ def permute(positions: NDArray[np.integer], *, size: int, key: Sequence[int]) ->
     if values.size and int(values.max()) >= size:
         raise ValueError(f"position {int(values.max())} is outside a shuffle of {size} items.")
     half = np.uint64(max(1, ((size - 1).bit_length() + 1) // 2))
-    keys = np.random.SeedSequence(list(key)).generate_state(_ROUNDS, np.uint64).astype(np.uint64)
+    keys = _keys(key, epochs, count=len(values))
     values = _feistel(values, half, keys)
     outside = values >= np.uint64(size)
     while outside.any():
-        values[outside] = _feistel(values[outside], half, keys)
+        values[outside] = _feistel(values[outside], half, keys[:, outside])
         outside = values >= np.uint64(size)
     return values.astype(np.int64)
+
+
+def _keys(key: Sequence[int], epochs: NDArray[np.integer] | None, *, count: int) -> NDArray[np.uint64]:
+    """Return the keys of all rounds [rounds, count]."""
+    if epochs is None:
+        return np.broadcast_to(_round_keys(key)[:, None], (_ROUNDS, count))
+    unique, inverse = np.unique(epochs, return_inverse=True)
+    keys: NDArray[np.uint64] = np.stack([_round_keys((*key, int(epoch))) for epoch in unique], axis=1)[
+        :, inverse
+    ]
+    return keys
+
+
+def _round_keys(key: Sequence[int]) -> NDArray[np.uint64]:
+    return np.random.SeedSequence(list(key)).generate_state(_ROUNDS, np.uint64).astype(np.uint64)
 
 
 def _feistel(values: NDArray[np.uint64], half: np.uint64, keys: NDArray[np.uint64]) -> NDArray[np.uint64]:

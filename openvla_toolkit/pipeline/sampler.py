@@ -78,10 +78,7 @@ class MixtureSampler:
         """Return the ``start``-th to ``stop``-th frames that are drawn from a source."""
         size = self._sizes[source]
         epochs, turns = np.divmod(np.arange(start, stop), size)
-        for epoch in range(start // size, (stop - 1) // size + 1):
-            chosen = epochs == epoch
-            turns[chosen] = permute(turns[chosen], size=size, key=(self._seed, source, epoch))
-        return turns
+        return permute(turns, size=size, key=(self._seed, source), epochs=epochs)
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_arranged"}

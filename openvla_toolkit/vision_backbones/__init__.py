@@ -37,7 +37,7 @@ class TimmConfig(VisionBackboneConfig):
     attention: Literal["sdpa", "eager"] = "sdpa"
     """Implementation of attention; ``eager`` is the faster one for few patches in bf16 on a CPU."""
     init_std: float | None = Field(default=None, gt=0)
-    """Standard deviation of fresh linear weights (patch weights: one over root fan-in); None keeps timm's own."""
+    """Standard deviation of fresh linear weights (patch weights: one over root fan-in); None: timm's own."""
     position_std: float | None = Field(default=None, gt=0)
     """Standard deviation of fresh position embeddings; None keeps timm's initialisation."""
 

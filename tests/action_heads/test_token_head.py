@@ -34,7 +34,9 @@ class FixedModel(torch.nn.Module):
     def image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         return pixels
 
-    def prefill(self, ids: torch.Tensor, mask: torch.Tensor, features: torch.Tensor) -> tuple[torch.Tensor, int]:
+    def prefill(
+        self, ids: torch.Tensor, mask: torch.Tensor, features: torch.Tensor
+    ) -> tuple[torch.Tensor, int]:
         return torch.zeros(len(ids), dtype=torch.long), 0
 
     def decode_step(self, ids: torch.Tensor, state: int) -> tuple[torch.Tensor, int]:
@@ -90,7 +92,9 @@ def test_metrics_count_actions_and_conversations_apart_and_no_stop() -> None:
     truth = CODE.encode(np.array([-1.0, 1.0]))
     labels = torch.tensor([[IGNORED, *truth, END], [IGNORED, IGNORED, 300, END]])
     logits = torch.full((5, VOCABULARY + 44), -9.0)
-    for row, guess in enumerate([truth[0], truth[0], 7, 300, 301]):  # right, far off, wrong stop, right, wrong
+    for row, guess in enumerate(
+        [truth[0], truth[0], 7, 300, 301]
+    ):  # right, far off, wrong stop, right, wrong
         logits[row, guess] = 9.0
     batch = {
         "labels": labels,

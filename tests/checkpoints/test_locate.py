@@ -35,7 +35,7 @@ def test_a_run_is_its_last_whole_checkpoint(tmp_path: Path) -> None:
 def test_what_was_never_finished_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="never finished"):
         locate(whole(tmp_path / "step-000001.partial-12-ab"))
-    with pytest.raises(CheckpointError, match="neither a config.json nor a whole checkpoint"):
+    with pytest.raises(CheckpointError, match=r"neither a config.json nor a whole checkpoint"):
         locate(tmp_path)
 
 
@@ -79,7 +79,10 @@ def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) ->
         ("{}", "no block 'openvla_toolkit'"),
         ("[1]", "no block"),
         ("{", "no block"),
-        ('{"openvla_toolkit": {"policy": {"name": "openvla", "chunk": 0, "weights": "x"}}}', "policy.chunk: Input"),
+        (
+            '{"openvla_toolkit": {"policy": {"name": "openvla", "chunk": 0, "weights": "x"}}}',
+            "policy.chunk: Input",
+        ),
     ],
 )
 def test_settings_that_cannot_be_read_are_named(tmp_path: Path, text: str, message: str) -> None:

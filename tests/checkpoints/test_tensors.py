@@ -86,7 +86,9 @@ def test_another_shape_is_named_with_both_sides() -> None:
 
 def test_missing_and_unknown_tensors_are_counted_and_named() -> None:
     wrong = {("2.bias" if name == "0.bias" else name): value for name, value in weights().items()}
-    with pytest.raises(CheckpointError, match=r"1 expected and not found, first '0\.bias'; 1 found .* '2\.bias'"):
+    with pytest.raises(
+        CheckpointError, match=r"1 expected and not found, first '0\.bias'; 1 found .* '2\.bias'"
+    ):
         load_into(module(), wrong.items(), dtype=torch.float32, source="here")
 
 
@@ -105,5 +107,7 @@ def test_a_file_cut_short_is_an_error_at_every_place(tmp_path: Path, kept: int) 
 
 
 def test_a_folder_without_tensors_says_what_it_lacks(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"):
+    with pytest.raises(
+        CheckpointError, match=r"neither model\.safetensors nor model\.safetensors\.index\.json"
+    ):
         list(read_tensors(tmp_path))

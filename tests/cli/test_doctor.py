@@ -63,13 +63,13 @@ def test_a_broken_plugin_is_named_with_its_cause(openvla: Openvla, install: Inst
             "import os; os._exit(7)",
             "openvla-broken ended the process with code 7 (no message) while importing dataset",
         ),
-        ("import time; time.sleep(60)", "openvla-broken took over 1 s while importing dataset 'bad'."),
+        ("import time; time.sleep(600)", "openvla-broken took over 2 s"),
     ],
 )
 def test_a_plugin_that_takes_its_process_along_harms_nothing_else(
     openvla: Openvla, install: Install, monkeypatch: pytest.MonkeyPatch, code: str, problem: str
 ) -> None:
-    monkeypatch.setattr(doctor, "TIME_LIMIT", 1.0 if "sleep" in code else 60.0)
+    monkeypatch.setattr(doctor, "TIME_LIMIT", 2.0 if "sleep" in code else 60.0)
     install("openvla-broken", {"dataset": {"bad": "broken_module:Config"}}, modules={"broken_module": code})
     monkeypatch.setattr(doctor, "_distributions", lambda: ["openvla-broken"])
     status, _, found = plugins(openvla)

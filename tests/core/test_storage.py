@@ -23,9 +23,13 @@ def test_a_folder_takes_its_name_only_when_it_is_full(tmp_path: Path) -> None:
 
 
 def test_an_error_in_between_leaves_nothing_behind(tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt), atomic_folder(tmp_path / "x") as partial:
-        (partial / "a.txt").write_text("a")
-        raise KeyboardInterrupt
+    def write_half() -> None:
+        with atomic_folder(tmp_path / "x") as partial:
+            (partial / "a.txt").write_text("a")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
     assert list(tmp_path.iterdir()) == []
 
 

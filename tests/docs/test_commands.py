@@ -22,7 +22,7 @@ PROGRAMS = {"openvla": "openvla_toolkit", "pip": "pip", "pytest": "pytest"}
 
 @pytest.fixture
 def reader(tmp_path: Path) -> Walk:
-    """Give a reader a clone's recipes and an environment to install into, which sees all that is installed here."""
+    """Give a reader the recipes and an environment to install into, which sees all that is installed here."""
     environment = tmp_path / "environment"
     venv.create(environment, symlinks=True)
     library = sysconfig.get_path("purelib", vars={"base": str(environment), "platbase": str(environment)})

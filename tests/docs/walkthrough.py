@@ -3,9 +3,9 @@
 What the fenced blocks of a page mean, in order, in one folder per page:
 
 * ``console``: lines that begin with ``$`` are commands for bash (a final backslash continues them); the lines
-  that follow are what they print, where ``...`` stands for anything. No such lines: the output is not looked at.
-* any language with ``title="path"``: the file that the reader writes there; ``diff``: the edit they make to it.
-* ``python``: executed, all blocks of the page in one namespace; a ``text`` block right after is what it prints.
+  that follow are what they print, where ``...`` stands for anything. Without such lines the output is free.
+* any language with ``title="path"``: the file that the reader writes there; ``diff``: an edit of it.
+* ``python``: executed, all blocks of a page in one namespace; a ``text`` block right after is what it prints.
 
 Everything else (``sh``, ``yaml``, ``text``) is only read. A command that ends with an error fails the walk.
 """
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 __all__ = ["Block", "Walk", "blocks", "edited", "is_walkable", "matches"]
 
-_FENCE = re.compile(r"^(?P<mark>```+)(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=mark)[ ]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^(?P<mark>```+)(?P<info>[^\n]*)\n(?P<text>.*?)^(?P=mark) *$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
 
 
@@ -54,7 +54,7 @@ def is_walkable(page: str) -> bool:
 
 def matches(expected: str, actual: str) -> bool:
     """Compare outputs line by line, trailing blanks ignored; ``...`` in ``expected`` stands for anything."""
-    want, got = ("\n".join(line.rstrip() for line in text.strip().splitlines()) for text in (expected, actual))
+    want, got = (re.sub(r"[ \t]+$", "", text.strip(), flags=re.MULTILINE) for text in (expected, actual))
     return re.fullmatch(".*".join(map(re.escape, want.split("..."))), got, re.DOTALL) is not None
 
 

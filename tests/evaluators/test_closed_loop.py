@@ -17,12 +17,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from openvla_toolkit.core.errors import ContractMismatch, RecipeError
+from openvla_toolkit.core.errors import ContractMismatch, EpisodeError, RecipeError
 from openvla_toolkit.core.types import ActionChunk
 from openvla_toolkit.environments.tabletop import TabletopConfig
 from openvla_toolkit.environments.tabletop.settings import TabletopWorld
 from openvla_toolkit.evaluators import ClosedLoopConfig
-from openvla_toolkit.evaluators.episodes import EpisodeError, EpisodePlan, Outcome, plan_episodes
+from openvla_toolkit.evaluators.episodes import EpisodePlan, Outcome, plan_episodes
 from openvla_toolkit.evaluators.filmstrip import FRAMES, choose_outcomes, film
 from openvla_toolkit.evaluators.worker_process import Start
 from openvla_toolkit.evaluators.workers import WorkerPool

@@ -20,8 +20,15 @@ from openvla_toolkit.prompts import (
 
 RECORDED = Path(__file__).parent.parent / "golden" / "prompts" / "prompt_builders.json"
 CASES = json.loads(RECORDED.read_text(encoding="utf-8"))["cases"]
-WITH_SYSTEM = {"llama2_chat": Llama2ChatConfig, "vicuna_v15": VicunaConfig}
-WITHOUT_SYSTEM = {"pure": PureConfig, "mistral_instruct": MistralInstructConfig, "phi": PhiConfig}
+WITH_SYSTEM: dict[str, type[Llama2ChatConfig | VicunaConfig]] = {
+    "llama2_chat": Llama2ChatConfig,
+    "vicuna_v15": VicunaConfig,
+}
+WITHOUT_SYSTEM: dict[str, type[PureConfig | MistralInstructConfig | PhiConfig]] = {
+    "pure": PureConfig,
+    "mistral_instruct": MistralInstructConfig,
+    "phi": PhiConfig,
+}
 
 
 def config_of(case: dict[str, Any]) -> PromptConfig:

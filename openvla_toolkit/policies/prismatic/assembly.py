@@ -189,7 +189,10 @@ def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     place = folder / "tokenizer.json"
     if not place.is_file():
         raise CheckpointError(f"{place} is missing: the checkpoint has no tokenizer.")
-    return PreTrainedTokenizerFast.from_pretrained(folder)  # type: ignore[no-any-return]
+    try:
+        return PreTrainedTokenizerFast.from_pretrained(folder)  # type: ignore[no-any-return]
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{place} is damaged: {error}.") from error
 
 
 def _read_contract(folder: Path) -> Contract:

@@ -40,9 +40,7 @@ def robot() -> Interface:
 def statistics() -> dict[str, Statistics]:
     low, high = np.array([-1.0, -2.0, 0.0, 0.0]), np.array([1.0, 2.0, 4.0, 1.0])
     mask = np.array([True, True, True, False])
-    moments = Moments(
-        mean=(low + high) / 2, std=high - low, max=high, min=low, q01=low, q99=high, mask=mask
-    )
+    moments = Moments(mean=(low + high) / 2, std=high - low, max=high, min=low, q01=low, q99=high, mask=mask)
     return {"toy": Statistics(action=moments, proprio=None, num_transitions=10, num_trajectories=2)}
 
 
@@ -68,7 +66,8 @@ def policy(make_policy: Make) -> OpenVLAPolicy:
 def observations() -> list[Observation]:
     random = np.random.default_rng(0)
     return [
-        Observation(images=_views(random), instruction=instruction, state=None) for instruction in INSTRUCTIONS
+        Observation(images=_views(random), instruction=instruction, state=None)
+        for instruction in INSTRUCTIONS
     ]
 
 

@@ -25,7 +25,7 @@ def plain_logits(model: Any, ids: torch.Tensor, pixels: torch.Tensor | None) -> 
         features = model.projector(model.vision_backbone(views)).reshape(1, -1, 32)
         patches = features.shape[1]
         embeddings = torch.cat([embeddings[:, :1], features, embeddings[:, 1:]], dim=1)
-    logits = model.language_model(inputs_embeds=embeddings).logits[0]
+    logits: torch.Tensor = model.language_model(inputs_embeds=embeddings).logits[0]
     return logits[patches : patches + len(ids) - 1]
 
 
@@ -36,7 +36,10 @@ def conversation(sample: Sample | None = None) -> ConversationSample:
 def test_padded_rows_have_the_logits_they_have_alone(
     policy: OpenVLAPolicy, samples: list[Sample], tensors: Callable[..., Any]
 ) -> None:
-    items = [policy.processor.encode(one) for one in (samples[0], conversation(), samples[2], conversation(samples[1]))]
+    items = [
+        policy.processor.encode(one)
+        for one in (samples[0], conversation(), samples[2], conversation(samples[1]))
+    ]
     batch = tensors(policy, items)
     assert batch["image_rows"].tolist() == [0, 2, 3]
     wanted = batch["labels"] != IGNORED
@@ -106,7 +109,9 @@ def test_every_camera_s_picture_matters(
     changed = Observation(
         images={**shown.images, camera: 255 - shown.images[camera]}, instruction=shown.instruction
     )
-    batch = tensors(policy, [policy.processor.encode_observation(one) for one in (shown, changed)], side="left")
+    batch = tensors(
+        policy, [policy.processor.encode_observation(one) for one in (shown, changed)], side="left"
+    )
     with torch.no_grad():
         features = model.image_features(batch["pixel_values"])
         hidden, state = model.prefill(batch["input_ids"], batch["attention_mask"], features)
@@ -120,7 +125,8 @@ def test_frozen_parts_take_no_gradient_and_the_rest_does(
     make_policy: Callable[..., OpenVLAPolicy], samples: list[Sample], tensors: Callable[..., Any]
 ) -> None:
     policy = make_policy(freeze=["vision_backbone", "language_model"])
-    policy.loss(policy.module, tensors(policy, [policy.processor.encode(one) for one in samples])).total.backward()
+    report = policy.loss(policy.module, tensors(policy, [policy.processor.encode(one) for one in samples]))
+    report.total.backward()  # type: ignore[no-untyped-call]
     learned = {name.split(".")[0] for name, one in policy.module.named_parameters() if one.grad is not None}
     assert learned == {"projector"}
 
@@ -135,7 +141,10 @@ def test_parameters_have_the_names_of_published_checkpoints(
     parts = {name.split(".")[0] for name in names}
     assert parts == {"vision_backbone", "projector", "language_model"}
     linear = make_policy(projector="linear").module.state_dict()
-    assert [name for name in linear if name.startswith("projector")] == ["projector.fc1.weight", "projector.fc1.bias"]
+    assert [name for name in linear if name.startswith("projector")] == [
+        "projector.fc1.weight",
+        "projector.fc1.bias",
+    ]
 
 
 def test_one_step_of_bf16_training_is_finite(

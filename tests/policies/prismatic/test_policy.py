@@ -62,7 +62,8 @@ def test_constrained_answers_are_the_best_action_ids_of_the_whole_vocabulary(
             [policy.processor.encode_observation(one) for one in observations], side="left"
         ).items()
     }
-    chosen = torch.from_numpy(np.stack([chunk.tokens[0] for chunk in policy.predict_chunks(observations)]))
+    answers: list[Any] = policy.predict_chunks(observations)
+    chosen = torch.from_numpy(np.stack([chunk.tokens[0] for chunk in answers]))
     with torch.no_grad():
         hidden, state = model.prefill(
             batch["input_ids"], batch["attention_mask"], model.image_features(batch["pixel_values"])
@@ -88,13 +89,17 @@ def test_pictures_and_words_may_come_in_several_forms(
     assert expected.shape == (4,)
     np.testing.assert_array_equal(policy.predict_action(shown.images, shown.instruction), expected)
     pillow = {name: Image.fromarray(picture) for name, picture in shown.images.items()}
-    np.testing.assert_array_equal(policy.predict_action([pillow, shown.images], shown.instruction), [expected] * 2)
+    np.testing.assert_array_equal(
+        policy.predict_action([pillow, shown.images], shown.instruction), [expected] * 2
+    )
     one = make_policy(cameras=["wrist"])
     answer = one.predict_action(Image.fromarray(shown.images["wrist"]), "go")
     np.testing.assert_array_equal(answer, one.predict_action(shown.images["wrist"], "go", unnorm_key="toy"))
 
 
-def test_what_is_missing_for_an_answer_is_said(policy: OpenVLAPolicy, observations: list[Observation]) -> None:
+def test_what_is_missing_for_an_answer_is_said(
+    policy: OpenVLAPolicy, observations: list[Observation]
+) -> None:
     with pytest.raises(UserError, match="an instruction is needed"):
         policy.predict_action(observations[0].images)
     with pytest.raises(UserError, match="leave the second argument out"):
@@ -130,9 +135,7 @@ def test_a_saved_policy_comes_back_the_same(
     assert not any(parameter.is_meta for parameter in again.module.parameters())
 
 
-def test_every_learnable_part_is_learnable_after_loading(
-    policy: OpenVLAPolicy, saved: Path
-) -> None:
+def test_every_learnable_part_is_learnable_after_loading(policy: OpenVLAPolicy, saved: Path) -> None:
     again = OpenVLAConfig(weights=str(saved)).build()
     for (name, before), after in zip(
         policy.module.named_parameters(), again.module.parameters(), strict=True
@@ -233,7 +236,9 @@ def test_a_policy_without_a_robot_has_an_empty_interface() -> None:
     assert tiny_policy().build().contract.robot.action == ()
 
 
-@pytest.mark.parametrize("name", ["contract.json", "dataset_statistics.json", "tokenizer.json", "config.json"])
+@pytest.mark.parametrize(
+    "name", ["contract.json", "dataset_statistics.json", "tokenizer.json", "config.json"]
+)
 @pytest.mark.parametrize("damage", ["gone", "cut"])
 def test_damaged_parts_are_named(saved: Path, name: str, damage: str) -> None:
     part = saved / name
@@ -241,7 +246,9 @@ def test_damaged_parts_are_named(saved: Path, name: str, damage: str) -> None:
         part.unlink()
     else:
         part.write_text(part.read_text()[:-20])
-    with pytest.raises(CheckpointError, match=name if (name, damage) != ("config.json", "gone") else "no policy"):
+    with pytest.raises(
+        CheckpointError, match=name if (name, damage) != ("config.json", "gone") else "no policy"
+    ):
         load_policy(saved)
 
 

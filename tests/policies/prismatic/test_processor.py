@@ -6,6 +6,7 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,8 +49,8 @@ def test_views_are_stacked_in_the_contract_s_order(
     pixels = policy.processor.encode_observation(shown)["pixel_values"]
     assert pixels.shape == (6, 32, 32)
     for block, camera in zip(pixels.reshape(2, 3, 32, 32), ("primary", "wrist"), strict=True):
-        expected = (shown.images[camera].transpose(2, 0, 1) / 255 - 0.5) / 0.5
-        np.testing.assert_allclose(block, expected, atol=1e-6)
+        expected: Any = (shown.images[camera].transpose(2, 0, 1) / 255 - 0.5) / 0.5
+        np.testing.assert_allclose(np.asarray(block, dtype=np.float32), expected, atol=1e-6)
 
 
 def test_only_what_the_model_says_is_learned_in_a_conversation(policy: OpenVLAPolicy) -> None:
@@ -92,7 +93,9 @@ def test_conversations_out_of_order_are_refused(
 def test_a_missing_camera_is_named(policy: OpenVLAPolicy, observations: list[Observation]) -> None:
     shown = observations[0]
     one = Observation(images={"primary": shown.images["primary"]}, instruction="go")
-    with pytest.raises(ContractMismatch, match="no picture of camera 'wrist'.*primary, wrist, given: primary"):
+    with pytest.raises(
+        ContractMismatch, match=r"no picture of camera 'wrist'.*primary, wrist, given: primary"
+    ):
         policy.processor.encode_observation(one)
 
 
@@ -111,12 +114,15 @@ def test_padding_stands_on_the_side_that_was_asked_for(policy: OpenVLAPolicy, sa
     assert right["image_rows"].tolist() == [0, 1, 2]
 
 
-def test_it_works_without_torch(policy: OpenVLAPolicy, observations: list[Observation], tmp_path: Path) -> None:
+def test_it_works_without_torch(
+    policy: OpenVLAPolicy, observations: list[Observation], tmp_path: Path
+) -> None:
     (tmp_path / "work.pickle").write_bytes(pickle.dumps((policy.processor, observations)))
     code = (
         "import pickle, pathlib, sys\n"
         "processor, observations = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes())\n"
-        "batch = processor.collate([processor.encode_observation(one) for one in observations], side='left')\n"
+        "items = [processor.encode_observation(one) for one in observations]\n"
+        "batch = processor.collate(items, side='left')\n"
         "print(batch['input_ids'].shape, sorted({'torch', 'transformers', 'timm'} & sys.modules.keys()))\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "work.pickle")]

@@ -1,0 +1,65 @@
+"""Put a finished run's policy among those that come with the package.
+
+    python recipes/ship_policy.py runs/tabletop-pretrain tabletop-tiny
+
+Writes ``openvla_toolkit/catalog/policies/<name>/``: the policy in bfloat16, the lock file of the run, its curves
+and figures, and a model card made from them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+import openvla_toolkit
+from openvla_toolkit.core.storage import atomic_folder
+from openvla_toolkit.stages.evaluate import results_of
+
+CATALOG = Path(openvla_toolkit.__file__).parent / "catalog" / "policies"
+
+
+def main(run: Path, name: str) -> None:
+    """Copy what the run in ``run`` trained to the catalog under ``name``."""
+    policy: Any = openvla_toolkit.load_policy(run)
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    training = [line for line in lines if line["stage"] == "train"]
+    with atomic_folder(CATALOG / name, replace=True) as folder:
+        policy.save(folder, dtype=torch.bfloat16)
+        shutil.copy(run / "recipe.lock.yaml", folder)
+        (folder / "curves.jsonl").write_text("".join(json.dumps(line) + "\n" for line in training[::5]))
+        (folder / "README.md").write_text(card(name, run, training))
+
+
+def card(name: str, run: Path, training: list[dict[str, Any]]) -> str:
+    """Write the model card from the run's own files."""
+    lock = yaml.safe_load((run / "recipe.lock.yaml").read_text())
+    machine, last = lock["lock"]["cpu"], training[-1]
+    hours = sum(lock["train"]["batch"]["total"] * _steps(training, i) / line["samples_per_second"]
+                for i, line in enumerate(training)) / 3600
+    figures = [line for result in results_of(run, label="after").values() for line in result["summary"]]
+    table = "\n".join(f"| {key} | {value} |" for key, value in {
+        "recipe": f"`recipes/{run.name}.yaml` (with every default in `recipe.lock.yaml`)",
+        "seed": lock["seed"],
+        "steps x batch": f"{lock['train']['steps']} x {lock['train']['batch']['total']}",
+        "hours of training": f"{hours:.2f}",
+        "machine": f"{machine['count']} cores, {machine['model']}, no GPU",
+        "last loss": f"{last['loss']:.3f}",
+        "last token accuracy": f"{last.get('token_accuracy', last.get('text_accuracy')):.3f}",
+        "curves": "`curves.jsonl`",
+    }.items())
+    measured = "\n".join(figures) or "Not a policy to be run: it was trained on conversations alone."
+    return f"# {name}\n\n| | |\n|---|---|\n{table}\n\nClosed loop, on episodes it was not trained on:\n\n```text\n{measured}\n```\n"
+
+
+def _steps(training: list[dict[str, Any]], index: int) -> int:
+    return int(training[index]["step"] - (training[index - 1]["step"] if index else 0))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])
