@@ -76,7 +76,7 @@ def _fields(node: ast.ClassDef) -> str:
     for item, following in zip(node.body, [*node.body[1:], None], strict=True):
         if not isinstance(item, ast.AnnAssign) or _is_hidden(item):
             continue
-        default = f" = {ast.unparse(item.value)}" if _is_plain(item.value) else ""
+        default = _default(item.value)
         text = f"- `{ast.unparse(item.target)}: {ast.unparse(item.annotation)}{default}`"
         if isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant):
             text += f"<br>{' '.join(prose(str(following.value.value)).split())}"
@@ -88,8 +88,8 @@ def _is_hidden(item: ast.AnnAssign) -> bool:
     return ast.unparse(item.target).startswith("_") or "ClassVar" in ast.unparse(item.annotation)
 
 
-def _is_plain(value: ast.expr | None) -> bool:
-    return value is not None and not isinstance(value, ast.Call)
+def _default(value: ast.expr | None) -> str:
+    return "" if value is None or isinstance(value, ast.Call) else f" = {ast.unparse(value)}"
 
 
 def _is_public(item: ast.FunctionDef) -> bool:

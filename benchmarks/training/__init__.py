@@ -105,7 +105,7 @@ def _bare(prepared: list[Prepared]) -> float:
         arrays = policy.processor.collate([policy.processor.encode(sample) for sample in chosen])
         batch = {key: torch.from_numpy(array) for key, array in arrays.items()}
         report = policy.loss(module, batch)
-        (report.total / report.count).backward()
+        (report.total / report.count).backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(module.parameters(), CLIP)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)

@@ -33,4 +33,11 @@ def command(*, recipe: str, overrides: tuple[str, ...], dry_run: bool, resume: b
         return
     from openvla_toolkit.stages.run_recipe import run
 
-    run(checked, resume=resume)
+    result = run(checked, resume=resume)
+    if os.environ.get("RANK", "0") == "0":
+        report = result.output / "report.html"
+        for label, path in (("policy", result.checkpoint), ("report", report if report.exists() else None)):
+            if path is not None:
+                click.echo(f"{label}: {path}")
+        for line in result.summary:
+            click.echo(line)

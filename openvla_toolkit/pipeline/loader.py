@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -59,10 +60,12 @@ def batches(
     """
     options: dict[str, Any] = {}
     if loader.workers:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["__main__", __name__])  # torch is imported once for all workers
         options = {
             "num_workers": loader.workers,
             "prefetch_factor": loader.prefetch,
-            "multiprocessing_context": "forkserver",
+            "multiprocessing_context": context,
             "worker_init_fn": _settle,
         }
     stream: DataLoader[Batch | DataError] = DataLoader(

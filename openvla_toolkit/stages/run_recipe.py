@@ -32,9 +32,13 @@ class RunResult:
 
     @property
     def summary(self) -> list[str]:
-        """Return the last evaluators' figures as lines for a person."""
-        last = [figures for name, figures in self.evaluations.items() if not name.startswith("before")]
-        return [line for figures in last for line in figures["summary"]]
+        """Return the figures as lines for a person: before training, where that was asked for, and at the end."""
+        before = self._lines(before=True)
+        return ["before training:", *before, "after training:", *self._lines()] if before else self._lines()
+
+    def _lines(self, *, before: bool = False) -> list[str]:
+        chosen = [figures for name, figures in self.evaluations.items() if name.startswith("before") == before]
+        return [line for figures in chosen for line in figures["summary"]]
 
 
 def run(

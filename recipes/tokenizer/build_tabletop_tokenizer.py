@@ -100,7 +100,7 @@ def build() -> Tokenizer:
 
 
 def main() -> None:
-    """Write ``tokenizer.json``, ``tokenizer_config.json`` and ``special_tokens_map.json``."""
+    """Write ``tokenizer.json`` and ``tokenizer_config.json``."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

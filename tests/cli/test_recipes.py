@@ -35,7 +35,14 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     """Take the place of the stages and note what they are asked."""
     asked: list[tuple[Any, bool]] = []
     stand_in = types.ModuleType("openvla_toolkit.stages.run_recipe")
-    stand_in.run = lambda recipe, *, resume: asked.append((recipe, resume))  # type: ignore[attr-defined]
+
+    def run(recipe: Any, *, resume: bool) -> types.SimpleNamespace:
+        asked.append((recipe, resume))
+        return types.SimpleNamespace(
+            output=recipe.output, checkpoint=Path("step-1"), summary=["success 87 %"]
+        )
+
+    stand_in.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     return asked
 
@@ -43,7 +50,11 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
 def test_run_passes_the_recipe_with_its_overrides(openvla: Openvla, runs: list[tuple[Any, bool]]) -> None:
     code, out, err = openvla("run", "toy.yaml", "seed=3", "--policy.size=9", "--resume")
     assert (code, err) == (0, "")
-    assert out == f"toy.yaml: prepare, evaluate -> {Path.cwd() / 'runs/toy'}\n"
+    assert out.splitlines() == [
+        f"toy.yaml: prepare, evaluate -> {Path.cwd() / 'runs/toy'}",
+        "policy: step-1",
+        "success 87 %",
+    ]
     ((recipe, resume),) = runs
     assert (recipe.seed, recipe.policy.size, resume) == (3, 9, True)
 

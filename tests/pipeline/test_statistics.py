@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from openvla_toolkit.datasets import RLDSConfig
+from openvla_toolkit.core.types import DataDescription, Episode
+from openvla_toolkit.embodiments import WidowXConfig
 from openvla_toolkit.pipeline.index import EpisodeIndex, build_index
 from openvla_toolkit.pipeline.statistics import compute_statistics
 from openvla_toolkit.testing import DotsRobotConfig
 
-GOLDEN = Path(__file__).parent.parent / "golden" / "rlds"
+ASSET = Path(__file__).parent.parent / "golden" / "statistics.json"
+WIDOWX = WidowXConfig().build()
 
 
 def test_they_are_numpys(index: EpisodeIndex) -> None:
@@ -39,14 +43,40 @@ def test_grippers_are_masked(index: EpisodeIndex) -> None:
 
 
 def test_they_are_openvlas(tmp_path: Path) -> None:
-    """The original measures all splits, in float32 but for the quantiles."""
-    dataset = RLDSConfig(root=GOLDEN / "data", dataset="bridge_orig", split="all").build()
-    robot = dataset.describe().robot
-    assert robot is not None
-    statistics = compute_statistics(build_index(dataset, tmp_path / "index"), robot).to_json()
-    expected = json.loads((GOLDEN / "expected.json").read_text())["statistics"]
-    for key in ("min", "max", "q01", "q99"):
-        assert statistics["action"][key] == expected[key]
-    for key in ("mean", "std"):
-        assert statistics["action"][key] == pytest.approx(expected[key], rel=1e-5)
-    assert statistics["action"]["mask"] == [True] * 6 + [False]
+    """The original computes means and deviations in float32, which shows in the seventh digit."""
+    golden = json.loads(ASSET.read_text())
+    index = build_index(Recorded(golden), tmp_path / "index")
+    statistics, expected = compute_statistics(index, WIDOWX).to_json(), golden["expected"]
+    for key in ("num_transitions", "num_trajectories"):
+        assert statistics[key] == expected[key]
+    for vector in ("action", "proprio"):
+        for key in ("min", "max", "q01", "q99"):
+            assert statistics[vector][key] == expected[vector][key]
+        for key in ("mean", "std"):
+            assert statistics[vector][key] == pytest.approx(expected[vector][key], rel=1e-6, abs=1e-9)
+    assert statistics["action"]["mask"] == expected["action"]["mask"]
+
+
+class Recorded:
+    """The numbers of recorded episodes as a data set without pictures."""
+
+    def __init__(self, golden: Mapping[str, Any]) -> None:
+        self._bounds = np.concatenate([[0], np.cumsum(golden["lengths"])])
+        self._actions, self._states = (np.float32(golden[key]) for key in ("actions", "states"))
+
+    def describe(self) -> DataDescription:
+        return DataDescription(name="bridge", fingerprint="0" * 16, files=(), cameras=(), robot=WIDOWX)
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
+
+    def __getitem__(self, position: int) -> Episode:
+        frames = slice(self._bounds[position], self._bounds[position + 1])
+        actions = self._actions[frames]
+        told = ["go"] * len(actions)
+        return Episode(
+            name=str(position), images={}, states=self._states[frames], actions=actions, instructions=told
+        )
+
+    def image(self, address: np.void) -> bytes:
+        raise AssertionError("statistics never look at images")

@@ -84,7 +84,7 @@ def test_the_image_recipe_is_timm_s_unless_it_is_given() -> None:
 def test_fresh_weights_have_the_spread_that_was_asked_for() -> None:
     tower = single(init_std=0.2, position_std=0.7).build().featurizer
     assert tower.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(0.2, rel=0.1)
-    assert tower.patch_embed.proj.weight.std().item() == pytest.approx(0.2, rel=0.1)
+    assert tower.patch_embed.proj.weight.std().item() == pytest.approx((3 * 14 * 14) ** -0.5, rel=0.1)
     assert tower.pos_embed.std().item() == pytest.approx(0.7, rel=0.3)
     assert not tower.blocks[0].mlp.fc1.bias.any()
 

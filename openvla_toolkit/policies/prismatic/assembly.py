@@ -26,7 +26,7 @@ from openvla_toolkit.core.registry import load
 from openvla_toolkit.core.statistics import Statistics
 from openvla_toolkit.policies import OpenVLAConfig
 from openvla_toolkit.policies.prismatic.agreement import agree
-from openvla_toolkit.policies.prismatic.model import PrismaticModel
+from openvla_toolkit.policies.prismatic.model import PrismaticModel, tied_names
 from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
 from openvla_toolkit.policies.prismatic.projector import Projector
 
@@ -70,11 +70,8 @@ def restore(
     with empty_parameters():
         language = _language_model(folder, stored)
         module = _join(stored, stored.vision_backbone.architecture().build(), language)
-    tied = tuple(language.all_tied_weights_keys) if language.config.tie_word_embeddings else ()
-    names = [f"language_model.{name}" for name in tied]
-    load_into(
-        module, read_tensors(folder), dtype=getattr(torch, config.dtype), source=str(folder), tied=names
-    )
+    tied = tied_names(module)
+    load_into(module, read_tensors(folder), dtype=getattr(torch, config.dtype), source=str(folder), tied=tied)
     if tied:
         language.tie_weights()
     kept = stored.model_copy(
@@ -187,12 +184,11 @@ def _for_robot(contract: Contract, robot: Interface) -> Contract:
 
 def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
     place = folder / "tokenizer.json"
-    if not place.is_file():
-        raise CheckpointError(f"{place} is missing: the checkpoint has no tokenizer.")
     try:
+        json.loads(place.read_text(encoding="utf-8"))  # the library's own complaint does not name the file
         return PreTrainedTokenizerFast.from_pretrained(folder)  # type: ignore[no-any-return]
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place} is damaged: {error}.") from error
+        raise CheckpointError(f"{place} is missing or damaged: {error}.") from error
 
 
 def _read_contract(folder: Path) -> Contract:

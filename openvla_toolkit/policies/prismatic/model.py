@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from openvla_toolkit.interfaces.vision_backbone import VisionBackbone
 from openvla_toolkit.policies.prismatic.projector import Projector
 
-__all__ = ["DecodingState", "PrismaticModel", "splice"]
+__all__ = ["DecodingState", "PrismaticModel", "splice", "tied_names"]
 
 
 class DecodingState(NamedTuple):
@@ -153,6 +153,14 @@ def splice(embeddings: Tensor, features: Tensor, starts: Tensor | None) -> Tenso
     source = torch.where(behind < 0, places, torch.where(behind < patches, length + behind, places - patches))
     rows = torch.arange(len(embeddings), device=embeddings.device)[:, None]
     return torch.cat([embeddings, features], dim=1)[rows, source]
+
+
+def tied_names(model: PrismaticModel) -> list[str]:
+    """Return the names of tensors that share another's memory and are not stored: a tied output layer's."""
+    if not model.language_model.config.tie_word_embeddings:
+        return []
+    output: Any = model.language_model.get_output_embeddings()
+    return [f"{name}.weight" for name, module in model.named_modules() if module is output]
 
 
 def _before(wanted: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from openvla_toolkit.core.types import ActionChunk, Observation
 from openvla_toolkit.interfaces.action_head import ActionHead, LossReport
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.policies import OpenVLAConfig
-from openvla_toolkit.policies.prismatic.model import PrismaticModel
+from openvla_toolkit.policies.prismatic.model import PrismaticModel, tied_names
 from openvla_toolkit.policies.prismatic.processor import PrismaticProcessor
 from openvla_toolkit.policies.prismatic.text import TextCode
 
@@ -154,17 +154,15 @@ class OpenVLAPolicy:
             StorageError: the disk is full or refuses to be written.
         """
         tensors = dict(self.module.state_dict() if weights is None else weights)
-        language = self._model.language_model
-        if language.config.tie_word_embeddings:
-            for name in language.all_tied_weights_keys:
-                tensors.pop(f"language_model.{name}", None)
+        for name in tied_names(self._model):
+            tensors.pop(name, None)
         with storage_errors(folder):
             write_tensors(folder / WEIGHTS_FILE, tensors, dtype=dtype)
             statistics = {name: entry.to_json() for name, entry in self.statistics.items()}
             _write_json(folder / STATISTICS_FILE, statistics)
             _write_json(folder / CONTRACT_FILE, self.contract.model_dump(mode="json"))
             _write_json(folder / CONFIG_FILE, self._config_json())
-            self.tokenizer.save_pretrained(folder)
+            _save_tokenizer(self.tokenizer, folder)
 
     def _config_json(self) -> dict[str, Any]:
         """Return ``config.json``: the keys of a published OpenVLA checkpoint, and the toolkit's own block."""
@@ -181,6 +179,16 @@ class OpenVLAPolicy:
             "text_config": language.config.to_diff_dict(),
             BLOCK: policy_block(self.config),
         }
+
+
+def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write the tokenizer's files under a class name that every release of transformers knows."""
+    tokenizer.save_pretrained(folder)
+    place = folder / "tokenizer_config.json"
+    settings = json.loads(place.read_text(encoding="utf-8"))
+    if settings.get("tokenizer_class") == "TokenizersBackend":
+        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+    _write_json(place, settings)
 
 
 def _pixels(picture: Any) -> NDArray[np.uint8]:

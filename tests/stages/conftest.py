@@ -1,0 +1,108 @@
+"""A recipe that runs in milliseconds: a linear policy, episodes in memory, figures that are counted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import pytest
+
+from openvla_toolkit.core.recipe import Recipe
+from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
+
+DOTS = {
+    "embodiment": {"dots-robot": "openvla_toolkit.testing.fakes.dots:DotsRobotConfig"},
+    "environment": {"dots": "openvla_toolkit.testing.fakes.dots:DotsConfig"},
+    "dataset": {"dots-episodes": "openvla_toolkit.testing.fakes.dots:DotsEpisodesConfig"},
+    "policy": {"dots-linear": "openvla_toolkit.testing.fakes.linear:LinearPolicyConfig"},
+}
+
+
+class CountingConfig(EvaluatorConfig):
+    """Counts how often it measures, and tells the first weight it sees."""
+
+    name: Literal["counting"] = "counting"
+    episodes: int = 1
+
+    def build(self) -> Any:
+        return self
+
+    def evaluate(self, policy: Any, folder: Path, progress: Any) -> Mapping[str, Any]:
+        MEASURED.append(self)
+        (folder / "episodes.jsonl").write_text("{}\n")
+        progress(1, {"total": 1})
+        weight = float(policy.module.weight[0, 0])
+        return {"summary": [f"weight {weight:.3f}"], "weight": weight}
+
+
+MEASURED: list[CountingConfig] = []
+
+
+class MakeRecipe(Protocol):
+    def __call__(
+        self, output: str = "run", *, train: Any = None, trains: bool = True, **sections: Any
+    ) -> Recipe: ...
+
+
+@pytest.fixture
+def dots(install: Any) -> None:
+    """Make the fakes known by name, here and in child processes."""
+    install("openvla-dots", DOTS)
+
+
+@pytest.fixture
+def make_recipe(dots: None, tmp_path: Path) -> MakeRecipe:
+    """Return a recipe that trains for 12 steps on 4 episodes; sections replace its own."""
+
+    def make(output: str = "run", *, train: Any = None, trains: bool = True, **sections: Any) -> Recipe:
+        section = {
+            "engine": {"name": "single", "device": "cpu"},
+            "steps": 12,
+            "batch": {"total": 4, "per_device": 2},
+            "optimizer": {"lr": 0.01},
+            "log_every": 1,
+        }
+        recipe = {
+            "output": str(tmp_path / output),
+            "policy": "dots-linear",
+            "data": [{"name": "dots-episodes"}],
+            "train": {**section, **(train or {})},
+            "observers": ["jsonl"],
+        }
+        if not trains:
+            del recipe["train"]
+        return Recipe.from_mapping({**recipe, **sections})
+
+    return make
+
+
+def curve(output: Path) -> dict[int, dict[str, float]]:
+    """Return what a run's training logged, by step, without the times; what was taken again counts last."""
+    lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+    times = {"time", "stage", "samples_per_second", "data_wait"}
+    return {
+        line["step"]: {key: value for key, value in line.items() if key not in times}
+        for line in lines
+        if line["stage"] == "train"
+    }
+
+
+@pytest.fixture
+def measured() -> list[CountingConfig]:
+    """What was measured, in order."""
+    MEASURED.clear()
+    return MEASURED
+
+
+@pytest.fixture
+def counting() -> type[CountingConfig]:
+    """The evaluator that counts."""
+    return CountingConfig
+
+
+@pytest.fixture
+def read_curve() -> Any:
+    """The function that reads a run's curve."""
+    return curve
