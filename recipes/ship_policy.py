@@ -2,8 +2,8 @@
 
     python recipes/ship_policy.py runs/tabletop-pretrain tabletop-tiny
 
-Writes ``openvla_toolkit/catalog/policies/<name>/``: the policy in bfloat16, the lock file of the run, its curves
-and figures, and a model card made from them.
+Writes ``openvla_toolkit/catalog/policies/<name>/``: the policy in bfloat16, the run's lock file and curves,
+and a model card made from its figures.
 """
 
 from __future__ import annotations
@@ -40,21 +40,30 @@ def card(name: str, run: Path, training: list[dict[str, Any]]) -> str:
     """Write the model card from the run's own files."""
     lock = yaml.safe_load((run / "recipe.lock.yaml").read_text())
     machine, last = lock["lock"]["cpu"], training[-1]
-    hours = sum(lock["train"]["batch"]["total"] * _steps(training, i) / line["samples_per_second"]
-                for i, line in enumerate(training)) / 3600
+    hours = (
+        sum(
+            lock["train"]["batch"]["total"] * _steps(training, i) / line["samples_per_second"]
+            for i, line in enumerate(training)
+        )
+        / 3600
+    )
     figures = [line for result in results_of(run, label="after").values() for line in result["summary"]]
-    table = "\n".join(f"| {key} | {value} |" for key, value in {
-        "recipe": f"`recipes/{run.name}.yaml` (with every default in `recipe.lock.yaml`)",
-        "seed": lock["seed"],
-        "steps x batch": f"{lock['train']['steps']} x {lock['train']['batch']['total']}",
-        "hours of training": f"{hours:.2f}",
-        "machine": f"{machine['count']} cores, {machine['model']}, no GPU",
-        "last loss": f"{last['loss']:.3f}",
-        "last token accuracy": f"{last.get('token_accuracy', last.get('text_accuracy')):.3f}",
-        "curves": "`curves.jsonl`",
-    }.items())
+    table = "\n".join(
+        f"| {key} | {value} |"
+        for key, value in {
+            "recipe": f"`recipes/{run.name}.yaml` (with every default in `recipe.lock.yaml`)",
+            "seed": lock["seed"],
+            "steps x batch": f"{lock['train']['steps']} x {lock['train']['batch']['total']}",
+            "hours of training": f"{hours:.2f}",
+            "machine": f"{machine['count']} cores, {machine['model']}, no GPU",
+            "last loss": f"{last['loss']:.3f}",
+            "last token accuracy": f"{last.get('token_accuracy', last.get('text_accuracy')):.3f}",
+            "curves": "`curves.jsonl`",
+        }.items()
+    )
     measured = "\n".join(figures) or "Not a policy to be run: it was trained on conversations alone."
-    return f"# {name}\n\n| | |\n|---|---|\n{table}\n\nClosed loop, on episodes it was not trained on:\n\n```text\n{measured}\n```\n"
+    figures_block = f"Closed loop, on episodes it was not trained on:\n\n```text\n{measured}\n```\n"
+    return f"# {name}\n\n| | |\n|---|---|\n{table}\n\n{figures_block}"
 
 
 def _steps(training: list[dict[str, Any]], index: int) -> int:

@@ -1,8 +1,8 @@
 """Where the parts of a checkpoint lie, and which folders of a run are whole checkpoints.
 
-    runs/x/checkpoints/step-000200/        a policy folder: load_policy reads it
-        config.json  model.safetensors  contract.json  dataset_statistics.json  tokenizer files
-        training_state/                    what resuming needs besides: optimizer, random state, data cursor
+runs/x/checkpoints/step-000200/        a policy folder: load_policy reads it
+    config.json  model.safetensors  contract.json  dataset_statistics.json  tokenizer files
+    training_state/                    what resuming needs besides: optimizer, random state, data cursor
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _STEP = re.compile(r"step-(\d+)")
 
 
 def checkpoints_of(run: Path) -> list[Path]:
-    """Return the whole checkpoints of a run folder, oldest first; what is still being written has another name."""
+    """Return the whole checkpoints of a run folder, oldest first; unfinished ones have another name."""
     folder = run / "checkpoints"
     if not folder.is_dir():
         return []

@@ -1,4 +1,7 @@
-"""Encoded images to pixels: the one decoder of data, evaluation and serving. Needs NumPy; not for light commands."""
+"""Encoded images to pixels: the one decoder of data, evaluation and serving.
+
+Unlike most of ``core`` this module needs NumPy; light commands do not import it.
+"""
 
 from __future__ import annotations
 

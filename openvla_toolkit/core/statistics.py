@@ -37,7 +37,9 @@ class Moments:
         """Read the original's form; a missing ``mask`` means that every dimension is normalised."""
         missing = [key for key in _MOMENTS if key not in data]
         if missing:
-            raise DataError(f"the statistics lack {', '.join(missing)}; they need {', '.join(_MOMENTS)}.", key=place)
+            raise DataError(
+                f"the statistics lack {', '.join(missing)}; they need {', '.join(_MOMENTS)}.", key=place
+            )
         values = {key: np.asarray(data[key], dtype=np.float64) for key in _MOMENTS}
         mask = np.asarray(data.get("mask", np.ones(values["mean"].shape, dtype=bool)), dtype=bool)
         return cls(**values, mask=mask)
@@ -91,7 +93,9 @@ def select_statistics(statistics: Mapping[str, Statistics], key: str | None) -> 
         f"{name} ({len(entry.action.mean)}-D action, {entry.num_transitions} frames)"
         for name, entry in sorted(statistics.items())
     )
-    problem = f"no statistics named '{key}'" if key is not None else "unnorm_key is needed to choose the statistics"
+    problem = (
+        f"no statistics named '{key}'" if key is not None else "unnorm_key is needed to choose the statistics"
+    )
     raise ContractMismatch(f"{problem}. This policy has: {known or 'none'}.")
 
 
@@ -105,7 +109,9 @@ def normalize(values: NDArray[Any], moments: Moments, rule: Normalization) -> ND
         return values.astype(np.float32)
     x = values.astype(np.float32)
     if rule.method == "normal":
-        scaled = (x - moments.mean.astype(np.float32)) / (moments.std.astype(np.float32) + np.float32(rule.eps))
+        scaled = (x - moments.mean.astype(np.float32)) / (
+            moments.std.astype(np.float32) + np.float32(rule.eps)
+        )
         return np.where(moments.mask, scaled, x).astype(np.float32)
     low, high = _bounds(moments, rule)
     low32, high32 = low.astype(np.float32), high.astype(np.float32)

@@ -45,13 +45,13 @@ class Targets(Protocol):
     """Writes what a head learns. Pure NumPy, can be pickled: it runs in loader workers, without torch."""
 
     def prompt(self, prompt_ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the ids after which the answer begins: the tokenised prompt and what the head puts behind it."""
+        """Return the ids after which the answer begins: the prompt and what the head puts behind it."""
         ...
 
     def __call__(
         self, prompt_ids: NDArray[np.int64], actions: NDArray[np.floating[Any]]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return input ids [L] and labels [L] of one training sample: prompt, then what stands for ``actions`` [H, A].
+        """Return input ids [L] and labels [L]: the prompt, then what stands for ``actions`` [H, A].
 
         Labels are -100 where nothing is learned.
         """
@@ -88,4 +88,6 @@ class ActionHeadConfig(ComponentConfig):
         """
 
 
-AnyActionHead: TypeAlias = Annotated[SerializeAsAny[ActionHeadConfig], BeforeValidator(by_name("action_head"))]
+AnyActionHead: TypeAlias = Annotated[
+    SerializeAsAny[ActionHeadConfig], BeforeValidator(by_name("action_head"))
+]

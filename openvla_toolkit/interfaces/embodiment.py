@@ -29,7 +29,9 @@ class EmbodimentConfig(ComponentConfig):
 
     def build(self) -> Interface:
         """Return the robot's side of a contract."""
-        return Interface(cameras=self.cameras, state=self.state, action=self.action, control_hz=self.control_hz)
+        return Interface(
+            cameras=self.cameras, state=self.state, action=self.action, control_hz=self.control_hz
+        )
 
 
 AnyEmbodiment: TypeAlias = Annotated[SerializeAsAny[EmbodimentConfig], BeforeValidator(by_name("embodiment"))]

@@ -29,7 +29,7 @@ class LanguageModelConfig(ComponentConfig):
     kind: ClassVar[str] = "language_model"
 
     def architecture(self) -> LanguageModelConfig:
-        """Return settings without what only matters for fresh weights or execution: what two ends must agree on."""
+        """Return what two ends must agree on: settings without initialisation and execution."""
         return self
 
     @abstractmethod

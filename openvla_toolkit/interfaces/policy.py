@@ -54,7 +54,7 @@ class Policy(Protocol):
     module: nn.Module
 
     def loss(self, module: nn.Module, batch: Mapping[str, Tensor]) -> LossReport:
-        """Return the loss of a collated batch; ``module`` is the policy's own or an engine's wrapping of it."""
+        """Return the loss of a collated batch; ``module`` is the policy's own or an engine's wrapping."""
         ...
 
     def predict_chunks(
@@ -78,12 +78,14 @@ class PolicyConfig(ComponentConfig):
     kind: ClassVar[str] = "policy"
 
     weights: str | None = None
-    """A checkpoint to start from: a folder, a shipped name (``tabletop-tiny``) or a hub id. None: from scratch."""
+    """A checkpoint to start from: a folder, a shipped name (``tabletop-tiny``) or a hub id; None for none."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number type of the parameters in memory; training wants float32."""
 
     @abstractmethod
-    def build(self, *, robot: Interface | None = None, statistics: Mapping[str, Statistics] | None = None) -> Policy:
+    def build(
+        self, *, robot: Interface | None = None, statistics: Mapping[str, Statistics] | None = None
+    ) -> Policy:
         """Make the policy.
 
         Args:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -49,7 +50,7 @@ def batches(
     numbers: Iterable[list[int]],
     *,
     loader: Loader,
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     """Yield one collated batch per list of sample numbers, in order.
 
     With ``loader.workers`` processes the batches are made ahead; all workers end with the iterator.
@@ -98,7 +99,14 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _settle(worker: int) -> None:
-    """Use one thread, and leave Ctrl-C and SIGTERM to the main process, which saves before it stops."""
+    """Use one thread, and leave Ctrl-C and SIGTERM to the main process, which saves before it stops.
+
+    Terminals and schedulers signal all processes of a run at once; a second SIGTERM is obeyed.
+    """
     torch.set_num_threads(1)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _ignore_once)
+
+
+def _ignore_once(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)

@@ -32,12 +32,14 @@ class RunResult:
 
     @property
     def summary(self) -> list[str]:
-        """Return the figures as lines for a person: before training, where that was asked for, and at the end."""
+        """Return the figures as lines for a person: before training, where asked for, and at the end."""
         before = self._lines(before=True)
         return ["before training:", *before, "after training:", *self._lines()] if before else self._lines()
 
     def _lines(self, *, before: bool = False) -> list[str]:
-        chosen = [figures for name, figures in self.evaluations.items() if name.startswith("before") == before]
+        chosen = [
+            figures for name, figures in self.evaluations.items() if name.startswith("before") == before
+        ]
         return [line for figures in chosen for line in figures["summary"]]
 
 
@@ -90,6 +92,8 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
 
     if recipe.policy is None and recipe.stages != ("prepare",):
         raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
+    if recipe.export:
+        raise RecipeError("exporting is not built yet (see docs/explanation/limits.md).", path="export")
     if recipe.train is not None and not recipe.data:
         raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
     prepared = prepare(cast("Sequence[DatasetConfig]", recipe.data), tell)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def train(
     stream = _stream(section, policy, prepared, seed=seed, start=start)
     saver = _Saver(policy, engine, meter, output=output, keep=section.keep, tell=tell)
     accumulate = section.batch.total // (section.batch.per_device or section.batch.total)
-    with StopRequest() as stop:
+    with StopRequest() as stop, closing(stream):
         for step in range(start, section.steps):
             _take_step(step, section, engine, policy, meter, stream, accumulate)
             done = step + 1
@@ -93,7 +94,7 @@ def _take_step(
 
 def _stream(
     section: Train, policy: Policy, prepared: Sequence[Prepared], *, seed: int, start: int
-) -> Iterator[Batch]:
+) -> Generator[Batch, None, None]:
     members, shares = sources(prepared, policy.contract)
     numbers = micro_batches(
         start=start,

@@ -29,9 +29,7 @@ def configured(kind: str, name: str, settings: Mapping[str, Any]) -> ComponentCo
     try:
         return load(kind, name).model_validate(settings)
     except ValidationError as error:
-        pytest.fail(
-            f"{kind} '{name}' needs other settings than {settings}; add them to SETTINGS: {error}"
-        )
+        pytest.fail(f"{kind} '{name}' needs other settings than {settings}; add them to SETTINGS: {error}")
 
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS)

@@ -33,7 +33,7 @@ class CountingConfig(EvaluatorConfig):
         MEASURED.append(self)
         (folder / "episodes.jsonl").write_text("{}\n")
         progress(1, {"total": 1})
-        weight = float(policy.module.weight[0, 0])
+        weight = policy.module.weight[0, 0].item()
         return {"summary": [f"weight {weight:.3f}"], "weight": weight}
 
 

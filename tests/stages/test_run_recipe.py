@@ -16,11 +16,11 @@ from openvla_toolkit.testing import DotsConfig, LinearPolicy
 
 
 def test_training_lowers_the_loss_and_leaves_a_policy(make_recipe: Any, read_curve: Any) -> None:
-    recipe = make_recipe(train={"steps": 60})
+    recipe = make_recipe(train={"steps": 60, "optimizer": {"lr": 0.05}})
     result = run(recipe)
     losses = [line["loss"] for line in read_curve(recipe.output).values()]
     assert len(losses) == 60
-    assert sum(losses[-10:]) < 0.5 * sum(losses[:10])
+    assert sum(losses[-10:]) < 0.6 * sum(losses[:10])
     assert result.checkpoint is not None
     policy = load_policy(result.checkpoint)
     assert policy.contract.robot == DotsConfig().interface()
@@ -65,7 +65,7 @@ def test_evaluators_see_the_policy_before_and_after(make_recipe: Any, counting: 
     before, after = (result.evaluations[f"{label}-1-counting"]["weight"] for label in ("before", "after"))
     assert before != after
     policy = load_policy(result.checkpoint or "")
-    assert after == float(policy.module.weight[0, 0])  # type: ignore[union-attr, arg-type, index]
+    assert after == policy.module.weight[0, 0].item()  # type: ignore[union-attr, operator, index]
     assert result.summary == [f"weight {after:.3f}"] * 2
     for name in result.evaluations:
         folder = recipe.output / "evaluation" / name

@@ -23,7 +23,7 @@ _CAMERAS = ("primary", "wrist")
 
 
 class TabletopScenes:
-    """``interfaces.dataset.Dataset`` of conversations; an address holds the scene (offset) and camera (file)."""
+    """A data set of conversations; an image address holds scene (``offset``) and camera (``file``)."""
 
     def __init__(self, config: TabletopScenesConfig) -> None:
         self._config = config

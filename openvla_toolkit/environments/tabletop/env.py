@@ -27,7 +27,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     object of the scene while the scene and the test of success stay the same.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}  # noqa: RUF012
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 5}
 
     def __init__(self, world: TabletopWorld | None = None, *, render_mode: str | None = None) -> None:
         self.world = world or TabletopWorld()

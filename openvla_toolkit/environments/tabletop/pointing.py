@@ -1,8 +1,8 @@
 """Scenes to be talked about: random tabletops and the sentence that points at everything on them.
 
 The sentence names a colour and, right after it, the cell of the wrist picture where that object lies
-("red B three, blue E one"). A small language model learns this binding of word to patch quickly because one step
-of attention is enough for it: the token that must be followed by the place is the word that names the object.
+("red B three, blue E one"). A small language model learns this binding of word to patch quickly because one
+step of attention is enough: the token that must be followed by the place is the word that names the object.
 """
 
 from __future__ import annotations
