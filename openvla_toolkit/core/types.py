@@ -40,7 +40,7 @@ IGNORED = -100
 """Label of a token that is not learned (torch's cross entropy skips it)."""
 
 EncodedImage: TypeAlias = "bytes | NDArray[np.uint8]"
-"""An image as it lies on disk: JPEG or PNG bytes, or uint8 [height, width, 3] where the source holds pixels."""
+"""An image as it lies on disk: JPEG or PNG bytes, or uint8 [height, width, 3] pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

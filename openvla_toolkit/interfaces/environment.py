@@ -25,7 +25,8 @@ class Environment(Protocol):
 
     Observations are mappings with ``observation.images.<camera>`` (uint8 [height, width, 3] RGB),
     ``observation.state`` (float32 [P]) and ``task`` (the instruction). ``info`` carries ``is_success`` and
-    ``family``. Options of ``reset``: ``family`` picks a task family; ``swap`` keeps scene and goal but words the instruction for another object of the scene (the swap probe of language grounding).
+    ``family``. Options of ``reset``: ``family`` picks a task family; ``swap`` keeps scene and goal but words
+    the instruction for another object of the scene (the swap probe of language grounding).
     """
 
     def reset(

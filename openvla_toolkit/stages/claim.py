@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -70,6 +71,9 @@ def _hold(handle: int, output: Path) -> None:
         raise UserError(
             f"another process is running in {output}: wait for it, or choose another output=FOLDER."
         ) from error
+    except OSError as error:
+        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network file systems have no locks
+            raise
 
 
 def _check_same_run(recipe: Recipe, lock: Path) -> None:

@@ -83,6 +83,30 @@ def until_saved(output: Path, process: subprocess.Popen[str], count: int) -> Non
         time.sleep(0.02)
 
 
+def descendants(parent: int) -> set[int]:
+    """Return the processes that a process started, and those that they started."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = place.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(int(after_name[1]), []).append(int(place.parent.name))
+    found, new = set(), set(children.get(parent, []))
+    while new:
+        found |= new
+        new = {child for one in new for child in children.get(one, [])} - found
+    return found
+
+
+def until_gone(processes: set[int]) -> None:
+    assert len(processes) >= 2, "a forkserver and its worker"
+    deadline = time.monotonic() + 60
+    while left := [one for one in processes if Path(f"/proc/{one}").exists()]:
+        assert time.monotonic() < deadline, f"processes {left} outlive the run"
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def endless(make_recipe: Any, tmp_path: Path) -> Any:
     """Start a run that saves every ten steps and would take very long; the test's end kills it."""
@@ -102,8 +126,10 @@ def endless(make_recipe: Any, tmp_path: Path) -> Any:
 
 def test_killed_in_the_middle(endless: Any, make_recipe: Any, read_curve: Any) -> None:
     process, recipe = endless
+    children = descendants(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
+    until_gone(children)
     last = checkpoints_of(recipe.output)[-1]
     steps = int(last.name.removeprefix("step-")) + 15
     settings = {"steps": steps, "save_every": 10}

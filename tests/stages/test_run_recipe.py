@@ -66,7 +66,12 @@ def test_evaluators_see_the_policy_before_and_after(make_recipe: Any, counting: 
     assert before != after
     policy = load_policy(result.checkpoint or "")
     assert after == policy.module.weight[0, 0].item()  # type: ignore[union-attr, operator, index]
-    assert result.summary == [f"weight {after:.3f}"] * 2
+    assert result.summary == [
+        "before training:",
+        f"weight {before:.3f}",
+        "after training:",
+        *[f"weight {after:.3f}"] * 2,
+    ]
     for name in result.evaluations:
         folder = recipe.output / "evaluation" / name
         assert json.loads((folder / "result.json").read_text()) == result.evaluations[name]
@@ -134,12 +139,12 @@ def test_the_benchmark_has_a_row_per_size(make_recipe: Any) -> None:
 
 
 def test_a_recipe_may_only_prepare(make_recipe: Any) -> None:
-    recipe = make_recipe(policy=None, trains=False)
+    recipe = make_recipe(policy=None, trains=False, data=[{"name": "dots-episodes", "dataset": "fresh"}])
     assert run(recipe).checkpoint is None
     stages = [
         json.loads(line)["stage"] for line in (recipe.output / "metrics.jsonl").read_text().splitlines()
     ]
-    assert stages == ["prepare index dots"] * 4
+    assert stages == ["prepare index fresh"] * 4
 
 
 def test_a_failure_is_told_and_raised(make_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
