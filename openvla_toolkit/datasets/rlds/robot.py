@@ -12,7 +12,7 @@ __all__ = ["recorded_robot"]
 def recorded_robot(card: DatasetCard, features: FeaturesDict) -> Interface | None:
     """Return the card's robot with the picture sizes of ``features.json``, or None where the card has none.
 
-    An embodiment says what a robot's cameras deliver; a data set may hold them resized. Where the features leave
+    An embodiment says what cameras deliver; a data set may hold it resized. Where the features leave
     the size open, the embodiment's stands.
     """
     if card.embodiment is None:
