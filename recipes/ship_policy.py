@@ -27,6 +27,7 @@ CATALOG = Path(openvla_toolkit.__file__).parent / "catalog" / "policies"
 def main(run: Path, name: str) -> None:
     """Copy what the run in ``run`` trained to the catalog under ``name``."""
     policy: Any = openvla_toolkit.load_policy(run)
+    policy.config = policy.config.model_copy(update={"weights": None})  # where it lay here concerns nobody
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     training = [line for line in lines if line["stage"] == "train"]
     with atomic_folder(CATALOG / name, replace=True) as folder:

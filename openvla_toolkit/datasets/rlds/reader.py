@@ -23,6 +23,7 @@ from openvla_toolkit.datasets.rlds.columns import decode
 from openvla_toolkit.datasets.rlds.example import WireError, parse_example
 from openvla_toolkit.datasets.rlds.features import Dataset, FeaturesDict, Sequence, load_features
 from openvla_toolkit.datasets.rlds.layout import DatasetInfo
+from openvla_toolkit.datasets.rlds.robot import recorded_robot
 from openvla_toolkit.datasets.rlds.splits import select
 from openvla_toolkit.datasets.rlds.tfrecord import Shard, mapped, open_shard, record, record_offsets
 from openvla_toolkit.datasets.rlds.trajectory import METADATA, find, length_of, numbers, repeat, texts
@@ -82,7 +83,7 @@ class RLDSDataset:
             fingerprint=self._fingerprint,
             files=[shard.path for shard in self._shards],
             cameras=list(self.card.cameras),
-            robot=None if self.card.embodiment is None else self.card.embodiment.build(),
+            robot=recorded_robot(self.card, self.features),
         )
 
     def __len__(self) -> int:

@@ -110,7 +110,11 @@ def test_the_description_names_robot_and_cameras(made: Made, card: DatasetCard) 
     description = made.config().build().describe()
     assert description.name == "toy"
     assert description.cameras == ["primary", "wrist"]
-    assert description.robot == card.embodiment.build()
+    robot = card.embodiment.build()
+    recorded = description.robot
+    assert recorded is not None
+    assert recorded.cameras.keys() == {"primary", "wrist"}  # the embodiment knows one, the data has two
+    assert recorded.model_copy(update={"cameras": robot.cameras}) == robot
     assert [Path(file) for file in description.files] == made.shards[:3]
 
 
