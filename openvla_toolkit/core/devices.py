@@ -1,4 +1,4 @@
-"""Devices by name."""
+"""From the name of a device to one that can be used."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def usable_device(name: str, *, setting: str) -> torch.device:
     """Return the device ``cpu``, ``cuda``, ``cuda:1``, ... after making sure that it can hold numbers.
 
     Args:
+        name: ``auto`` is a CUDA device where there is one, else the CPU.
         setting: how the user calls what was given, for the error.
 
     Raises:
@@ -23,6 +24,8 @@ def usable_device(name: str, *, setting: str) -> torch.device:
     """
     import torch
 
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -34,7 +34,7 @@ class SingleEngine:
     were split into micro-batches."""
 
     def __init__(self, config: SingleConfig) -> None:
-        self._device = _device(config.device)
+        self._device = usable_device(config.device, setting="train.engine.device")
         self._bf16 = config.precision == "bf16"
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -164,9 +164,3 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Go on from another checkpoint.") from error
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return usable_device(name, setting="train.engine.device")
