@@ -35,6 +35,19 @@ nox.options.sessions = ["lint", "types", "imports", "tests"]
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive"}
 """No session needs a hub. OpenMP's threads wait busily by default: everything crawls on a shared machine."""
 
+OLDEST = ("transformers==4.57.*", "timm==1.0.15", "huggingface_hub<1")
+"""The lower bounds of ``pyproject.toml``; this release of transformers needs a hub client before 1."""
+
+MADE_OF_BOTH = (
+    "tests/policies/prismatic/hugging_face",
+    "tests/policies/prismatic/test_full_size.py",
+    *(
+        f"tests/conformance/test_{name}.py"
+        for name in ("hugging_face", "activations", "decoding", "policies", "adapters", "train_step")
+    ),
+)
+"""Tests of models and of the Hugging Face classes."""
+
 
 @nox.session
 def quickstart(session: nox.Session) -> None:
@@ -42,6 +55,13 @@ def quickstart(session: nox.Session) -> None:
     _install(session, "-e", ".")
     arguments = ["run", "recipes/quickstart.yaml", "--resume", *session.posargs]
     session.run("openvla", *arguments, env=OFFLINE)
+
+
+@nox.session
+def oldest(session: nox.Session) -> None:
+    """Run what touches transformers' and timm's classes on the oldest supported releases of both."""
+    _install(session, "-e", ".[lora]", *OLDEST, "pytest>=8.2", "hypothesis>=6.100")
+    session.run("pytest", *(session.posargs or MADE_OF_BOTH), env={**OFFLINE, "OMP_NUM_THREADS": "1"})
 
 
 @nox.session

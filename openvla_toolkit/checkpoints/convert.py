@@ -56,10 +56,10 @@ def convert(
     """
     import torch
 
-    from openvla_toolkit.checkpoints.tokenizer_files import read_tokenizer
+    from openvla_toolkit.checkpoints.tokenizer_files import tokenizer_of
 
     content = read_content(source, base=base, tokenizer=tokenizer)
-    opened = read_tokenizer(content.tokenizer, pad_token=content.pad_token)
+    opened = tokenizer_of(content)
     kind: torch.dtype | None = None if dtype is None else getattr(torch, dtype)
     with atomic_folder(target) as folder:
         if to == "prismatic":

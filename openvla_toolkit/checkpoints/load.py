@@ -39,7 +39,7 @@ def load_policy(
         UserError: the policy has no such setting, or the device is not there.
     """
     place = locate(source)
-    stored = read_settings(place)
+    stored = read_settings(place, base=settings.get("base"), tokenizer=settings.get("tokenizer"))
     given = _validated(type(stored), {"weights": str(place), "dtype": dtype, **settings})
     config = stored.model_copy(update={key: getattr(given, key) for key in given.model_fields_set})
     target = usable_device(device, setting="device")  # said before gigabytes are read
@@ -49,20 +49,27 @@ def load_policy(
     return policy
 
 
-def read_settings(place: Path) -> PolicyConfig:
+def read_settings(
+    place: Path, *, base: str | Path | None = None, tokenizer: str | None = None
+) -> PolicyConfig:
     """Read the settings that the policy in a folder was made with.
+
+    Args:
+        base: what an adapter is put on; None takes what it was trained on.
+        tokenizer: a folder or hub id in place of the checkpoint's own.
 
     Raises:
         CheckpointError: there are none, or they are damaged.
     """
     from openvla_toolkit.checkpoints.formats.content import field, read_json
+    from openvla_toolkit.checkpoints.formats.plain import is_own
     from openvla_toolkit.checkpoints.formats.reading import read_content
 
     file = place / CONFIG_FILE
-    if file.is_file() and not (place / ADAPTER_FILE).is_file() and BLOCK in (config := read_json(file)):
-        settings = field(config, f"{BLOCK}.policy", dict, place=file)
+    if file.is_file() and not (place / ADAPTER_FILE).is_file() and is_own(place):
+        settings = field(read_json(file), f"{BLOCK}.policy", dict, place=file)
     else:
-        settings = dict(read_content(place).policy)
+        settings = dict(read_content(place, base=base, tokenizer=tokenizer).policy)
     kind: Any = load("policy", field(settings, "name", str, place=f"{file}: {BLOCK}.policy"))
     try:
         return kind.model_validate({"weights": str(place), **settings})  # type: ignore[no-any-return]

@@ -38,63 +38,87 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dty
     Raises:
         StorageError: the disk is full or refuses to be written.
     """
-    kinds = {
-        name: dtype if dtype and value.is_floating_point() else value.dtype for name, value in tensors.items()
-    }
-    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for name, value in tensors.items():
-        end = offset + value.numel() * kinds[name].itemsize
-        header[name] = {
-            "dtype": _CODES[kinds[name]],
-            "shape": list(value.shape),
-            "data_offsets": [offset, end],
-        }
-        offset = end
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    with storage_errors(path), path.open("wb") as file:
-        file.write(struct.pack("<Q", len(text)) + text)
-        for name, value in tensors.items():
-            whole = value.detach().to("cpu", kinds[name]).contiguous().reshape(-1)
-            file.write(whole.view(torch.uint8).numpy().data)
+    _write(path, tensors, iter(tensors.items()), dtype=dtype)
 
 
 def write_sharded(
     folder: Path,
-    tensors: Mapping[str, Tensor],
+    outlines: Mapping[str, Tensor],
+    tensors: Iterable[tuple[str, Tensor]],
     *,
     dtype: torch.dtype | None = None,
     shard_bytes: int | None = None,
 ) -> None:
     """Write a checkpoint as one file, or as several of at most ``shard_bytes`` with an index beside.
 
-    A tensor that is larger by itself gets a file of its own.
+    A tensor that is larger by itself gets a file of its own. One tensor is held at a time.
+
+    Args:
+        outlines: every name, with a tensor of that shape and number type (on the meta device, say): what
+            stands at the head of a file is known before the first tensor is read.
+        tensors: the same names in the same order, with the numbers.
 
     Raises:
+        CheckpointError: the tensors are not as outlined.
         StorageError: the disk is full or refuses to be written.
     """
     shards: list[dict[str, Tensor]] = [{}]
     total = filled = 0
-    for name, value in tensors.items():
-        size = value.numel() * (dtype if dtype and value.is_floating_point() else value.dtype).itemsize
+    for name, value in outlines.items():
+        size = value.numel() * _kind(value, dtype).itemsize
         if shard_bytes is not None and filled and filled + size > shard_bytes:
             shards.append({})
             filled = 0
         shards[-1][name] = value
         total, filled = total + size, filled + size
-    if len(shards) == 1:
-        write_tensors(folder / WEIGHTS_FILE, tensors, dtype=dtype)
-        return
+    coming = iter(tensors)
     stem = WEIGHTS_FILE.removesuffix(".safetensors")
     places: dict[str, str] = {}
     for number, shard in enumerate(shards, start=1):
-        file = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
-        write_tensors(folder / file, shard, dtype=dtype)
+        sharded = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        file = WEIGHTS_FILE if len(shards) == 1 else sharded
+        _write(folder / file, shard, coming, dtype=dtype)
         places |= dict.fromkeys(shard, file)
-    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
-    with storage_errors(folder):
-        (folder / _INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+    if (beyond := next(coming, None)) is not None:
+        raise CheckpointError(f"{folder}: '{beyond[0]}' was not outlined; the source changed meanwhile.")
+    if len(shards) > 1:
+        index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+        with storage_errors(folder):
+            (folder / _INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _write(
+    path: Path,
+    outlines: Mapping[str, Tensor],
+    coming: Iterator[tuple[str, Tensor]],
+    *,
+    dtype: torch.dtype | None,
+) -> None:
+    """Write one file, taking its tensors from the iterator."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    offset = 0
+    for name, value in outlines.items():
+        kind = _kind(value, dtype)
+        end = offset + value.numel() * kind.itemsize
+        header[name] = {"dtype": _CODES[kind], "shape": list(value.shape), "data_offsets": [offset, end]}
+        offset = end
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with storage_errors(path), path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for name, outline in outlines.items():
+            found, value = next(coming, ("nothing", outline))
+            if found != name or value.shape != outline.shape:
+                raise CheckpointError(
+                    f"{path}: '{name}' of shape {list(outline.shape)} was outlined; {found} of "
+                    f"{list(value.shape)} came. The source changed meanwhile."
+                )
+            whole = value.detach().to("cpu", _kind(outline, dtype)).contiguous().reshape(-1)
+            file.write(whole.view(torch.uint8).numpy().data)
+
+
+def _kind(value: Tensor, dtype: torch.dtype | None) -> torch.dtype:
+    return dtype if dtype and value.is_floating_point() else value.dtype
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
@@ -106,7 +130,9 @@ def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:
     for path in _files(folder):
         try:
             with safe_open(path, framework="pt") as file:
-                for name in file.keys():  # noqa: SIM118
+                names = list(file.keys())
+            for name in names:  # opened anew, or all that was read of the file would stay mapped in memory
+                with safe_open(path, framework="pt") as file:
                     yield name, file.get_tensor(name)
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} cannot be read: {error}. Copy or download it again.") from error
@@ -145,8 +171,8 @@ def load_into(
         tied: names that share another tensor and are not in the checkpoint.
 
     Raises:
-        CheckpointError: a tensor is missing, unknown or of another shape; names it, what was expected and
-        found.
+        CheckpointError: a tensor is missing, unknown, of another shape or kind of number; names it, what was
+        expected and found.
     """
     expected = dict(module.state_dict(keep_vars=True))
     for name in tied:
@@ -160,6 +186,8 @@ def load_into(
             raise CheckpointError(
                 f"{source}: '{name}' has shape {list(value.shape)}; the settings make it {list(place.shape)}."
             )
+        elif place.is_floating_point() != value.is_floating_point():
+            raise CheckpointError(f"{source}: '{name}' is of type {value.dtype}; {place.dtype} is expected.")
         else:
             _put(
                 module, name, value.to(dtype if value.is_floating_point() else value.dtype, copy=True), place

@@ -11,14 +11,44 @@ import openvla_toolkit.core.torchvision_cpu  # noqa: F401
 # isort: split
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from openvla_toolkit.checkpoints.formats.content import Content, field
 from openvla_toolkit.core.errors import CheckpointError, MissingFile
 
-__all__ = ["read_tokenizer", "write_tokenizer"]
+__all__ = ["read_tokenizer", "tokenizer_of", "write_tokenizer"]
 
 _CONFIG = "tokenizer_config.json"
 _ANY_CLASS = "PreTrainedTokenizerFast"
 _OF_THIS_SESSION = ("backend", "is_local", "local_files_only")
 _KNOWN_CLASSES = ("LlamaTokenizer", "LlamaTokenizerFast", "CodeGenTokenizer", "CodeGenTokenizerFast")
+
+
+def tokenizer_of(content: Content) -> PreTrainedTokenizerFast:
+    """Read the tokenizer of a checkpoint, and make sure that it is the one of its weights.
+
+    Another one would turn words into other words' ids, and actions would be decoded from other ids: the
+    answers would be wrong and look plausible.
+
+    Raises:
+        CheckpointError: it has more ids than there are embeddings, or another number of ids of text.
+        MissingFile: it is neither on this machine nor to be had from the hub.
+    """
+    tokenizer = read_tokenizer(content.tokenizer, pad_token=content.pad_token)
+    rows = field(content.text_config, "vocab_size", int, place=f"{content.place}: text_config")
+    ids, ids_of_text = len(tokenizer), tokenizer.backend_tokenizer.get_vocab_size(with_added_tokens=False)
+    folder = Path(content.tokenizer)
+    name = folder / "tokenizer.json" if folder.is_dir() else f"'{content.tokenizer}'"
+    remedy = "give the one that the model was trained with ('tokenizer', a folder or hub id)"
+    if ids > rows:
+        raise CheckpointError(
+            f"the tokenizer {name} has {ids} ids, and {content.place} has embeddings for {rows}: it "
+            f"belongs to another model; {remedy}."
+        )
+    if content.vocabulary_size not in (None, ids_of_text):
+        raise CheckpointError(
+            f"the tokenizer {name} has {ids_of_text} ids of text, and {content.place} was trained with "
+            f"{content.vocabulary_size}: it belongs to another model; {remedy}."
+        )
+    return tokenizer
 
 
 def read_tokenizer(source: str, *, pad_token: str = "<PAD>") -> PreTrainedTokenizerFast:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,8 +12,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from openvla_toolkit.checkpoints.formats.content import Content
+from openvla_toolkit.checkpoints.formats.prismatic_run import is_run
 from openvla_toolkit.checkpoints.formats.reading import read_content
+from openvla_toolkit.checkpoints.layout import ADAPTER_FILE
 from openvla_toolkit.checkpoints.load import load_policy
+from openvla_toolkit.checkpoints.locate import locate
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.types import Observation
 
@@ -52,6 +56,8 @@ def verify(
     device: str = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
     count: int = 4,
+    base: str | Path | None = None,
+    tokenizer: str | None = None,
 ) -> list[Finding]:
     """Compare two checkpoints of any format, the numbers of real forward passes included.
 
@@ -59,16 +65,23 @@ def verify(
 
     Args:
         count: how many made-up observations are looked at.
+        base: what those of them that are adapters are put on.
+        tokenizer: a folder or hub id for those of them that are training runs, or adapters.
 
     Raises:
         MissingFile: nothing goes by that name.
         CheckpointError: one of them is damaged.
         UserError: one is no policy whose inside can be compared.
     """
-    findings = [_tensors(first, second)]
+    given = {source: _given(source, base=base, tokenizer=tokenizer) for source in (first, second)}
+    contents = {source: read_content(source, **settings) for source, settings in given.items()}
+    findings = [_tensors(contents[first], contents[second])]
     ours, theirs = (
-        _run(source, sizes=_camera_sizes(other, source), device=device, dtype=dtype, count=count)
-        for source, other in ((first, second), (second, first))
+        _run(source, sizes=sizes, device=device, dtype=dtype, count=count, **given[source])
+        for source, sizes in (
+            (first, _camera_sizes(contents[second], contents[first])),
+            (second, _camera_sizes(contents[first], contents[second])),
+        )
     )
     if ours.keys() != theirs.keys():
         findings.append(_keys(ours, theirs))
@@ -102,17 +115,30 @@ def _picture(generator: np.random.Generator, height: int, width: int) -> NDArray
     return picture
 
 
-def _tensors(first: str | Path, second: str | Path) -> Finding:
-    """Compare names, shapes and numbers; other numbers alone are told, and judged by what comes out."""
-    ours, theirs = (dict(read_content(source).tensors()) for source in (first, second))
+def _given(source: str | Path, *, base: str | Path | None, tokenizer: str | None) -> dict[str, Any]:
+    """Return the settings that are meant for this source; others bring a tokenizer, which is compared."""
+    place = locate(source)
+    is_adapter = (place / ADAPTER_FILE).is_file()
+    given = {"base": None if base is None or not is_adapter else str(base)}
+    given["tokenizer"] = tokenizer if is_adapter or is_run(place) else None
+    return {key: value for key, value in given.items() if value is not None}
+
+
+def _tensors(first: Content, second: Content) -> Finding:
+    """Compare names, shapes and numbers; other numbers alone are told, and judged by what comes out.
+
+    No checkpoint is held: names and shapes are compared first, then the tensors in pairs.
+    """
+    ours, theirs = first.outlines(), second.outlines()
     for name in sorted(ours.keys() ^ theirs.keys()):
-        side = first if name in ours else second
+        side = (first if name in ours else second).place
         return Finding(what="tensors", same=False, text=f"only {side} has '{name}'")
     for name, value in ours.items():
         if value.shape != theirs[name].shape:
             shapes = f"{list(value.shape)} and {list(theirs[name].shape)}"
             return Finding(what="tensors", same=False, text=f"'{name}' has shapes {shapes}")
-    apart = {name: _apart(value, theirs[name]) for name, value in ours.items()}
+    pairs = _paired(first.tensors(), second.tensors())
+    apart = {name: _apart(one, other) for name, one, other in pairs}
     worst = max(apart, key=lambda name: apart[name])
     differing = sum(amount > 0 for amount in apart.values())
     text = f"{len(apart)} of the same names and shapes"
@@ -121,13 +147,30 @@ def _tensors(first: str | Path, second: str | Path) -> Finding:
     return Finding(what="tensors", same=True, text=text)
 
 
+def _paired(
+    first: Iterable[tuple[str, torch.Tensor]], second: Iterable[tuple[str, torch.Tensor]]
+) -> Iterator[tuple[str, torch.Tensor, torch.Tensor]]:
+    """Yield every name with both tensors; only what comes earlier on one side than on the other waits.
+
+    What waits is mapped from its file and not yet read, unless an adapter was merged into it.
+    """
+    waiting: tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]] = ({}, {})
+    for pair in zip(first, second, strict=True):
+        for side, (name, value) in enumerate(pair):
+            other = waiting[1 - side].pop(name, None)
+            if other is None:
+                waiting[side][name] = value
+            else:
+                yield (name, value, other) if side == 0 else (name, other, value)
+
+
 def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours.float() - theirs.float()).abs().max()) if ours.numel() else 0.0
 
 
-def _camera_sizes(*sources: str | Path) -> dict[str, tuple[int, int]]:
-    """Return height and width of the known robots' cameras; the last source's where several know one."""
-    robots = (read_content(source).contract.robot for source in sources)
+def _camera_sizes(*contents: Content) -> dict[str, tuple[int, int]]:
+    """Return height and width of the known robots' cameras; the last one's where several know one."""
+    robots = (content.contract.robot for content in contents)
     return {name: (one.height, one.width) for robot in robots for name, one in robot.cameras.items()}
 
 

@@ -89,14 +89,36 @@ def _convert(
 @click.option(
     "--observations", type=click.IntRange(min=1), default=4, show_default=True, help="How many are looked at."
 )
+@click.option("--base", metavar="SOURCE", help="What an adapter among them is put on.")
+@click.option(
+    "--tokenizer", metavar="SOURCE", help="Folder or hub id, for a run among them that brings none."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def _verify(*, first: str, second: str, device: str, dtype: str, observations: int, as_json: bool) -> int:
+def _verify(
+    *,
+    first: str,
+    second: str,
+    device: str,
+    dtype: str,
+    observations: int,
+    base: str | None,
+    tokenizer: str | None,
+    as_json: bool,
+) -> int:
     """Say whether FIRST and SECOND act alike: tensors, inputs, logits, actions; exit code 1 if not."""
     from dataclasses import asdict
 
     from openvla_toolkit.checkpoints.verify import verify as compare
 
-    findings = compare(first, second, device=device, dtype=dtype, count=observations)  # type: ignore[arg-type]
+    findings = compare(
+        first,
+        second,
+        device=device,
+        dtype=dtype,  # type: ignore[arg-type]
+        count=observations,
+        base=base,
+        tokenizer=tokenizer,
+    )
     if as_json:
         click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
     else:

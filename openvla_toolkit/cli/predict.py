@@ -43,6 +43,7 @@ __all__ = ["command"]
 )
 @click.option("--quantization", type=click.Choice(["8bit", "4bit"]), help="Keep the language model small.")
 @click.option("--tokenizer", metavar="SOURCE", help="Folder or hub id, for a training run that brings none.")
+@click.option("--base", metavar="SOURCE", help="What an adapter is put on; its own base unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(
     *,
@@ -54,6 +55,7 @@ def command(
     dtype: str,
     quantization: str | None,
     tokenizer: str | None,
+    base: str | None,
     as_json: bool,
 ) -> None:
     """Print the action that the policy CHECKPOINT (a folder, a shipped name or a hub id) takes."""
@@ -61,7 +63,7 @@ def command(
     from openvla_toolkit.checkpoints.load import load_policy
     from openvla_toolkit.core.types import Observation
 
-    settings = {"quantization": quantization, "tokenizer": tokenizer}
+    settings = {"quantization": quantization, "tokenizer": tokenizer, "base": base}
     given = {key: value for key, value in settings.items() if value is not None}
     policy = load_policy(checkpoint, device=device, dtype=dtype, **given)  # type: ignore[arg-type]
     observation = Observation(images=_by_camera(pictures, policy.contract.cameras), instruction=instruction)

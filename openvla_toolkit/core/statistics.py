@@ -34,14 +34,25 @@ class Moments:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, place: str) -> Moments:
-        """Read the original's form; a missing ``mask`` means that every dimension is normalised."""
+        """Read the original's form; a missing ``mask`` means that every dimension is normalised.
+
+        Raises:
+            DataError: a field is missing, no list of finite numbers (``mask``: of booleans), or not as long
+                as the others; names it.
+        """
+        if not isinstance(data, Mapping):
+            raise DataError(f"the statistics are {data!r}; {', '.join(_MOMENTS)} are expected.", key=place)
         missing = [key for key in _MOMENTS if key not in data]
         if missing:
             raise DataError(
                 f"the statistics lack {', '.join(missing)}; they need {', '.join(_MOMENTS)}.", key=place
             )
-        values = {key: np.asarray(data[key], dtype=np.float64) for key in _MOMENTS}
-        mask = np.asarray(data.get("mask", np.ones(values["mean"].shape, dtype=bool)), dtype=bool)
+        values = {key: _numbers(data[key], place=f"{place}.{key}") for key in _MOMENTS}
+        width = len(values["mean"])
+        mask = _switches(data.get("mask", [True] * width), place=f"{place}.mask")
+        for key, row in {**values, "mask": mask}.items():
+            if len(row) != width:
+                raise DataError(f"has {len(row)} entries; 'mean' has {width}.", key=f"{place}.{key}")
         return cls(**values, mask=mask)
 
     def to_json(self) -> dict[str, list[float] | list[bool]]:
@@ -61,14 +72,14 @@ class Statistics:
     @classmethod
     def from_json(cls, data: Mapping[str, Any], *, place: str) -> Statistics:
         """Read one entry; ``place`` names it in errors."""
-        if "action" not in data:
+        if not isinstance(data, Mapping) or "action" not in data:
             raise DataError("the statistics have no 'action' entry.", key=place)
         proprio = data.get("proprio")
         return cls(
             action=Moments.from_json(data["action"], place=f"{place}.action"),
             proprio=None if proprio is None else Moments.from_json(proprio, place=f"{place}.proprio"),
-            num_transitions=int(data.get("num_transitions", 0)),
-            num_trajectories=int(data.get("num_trajectories", 0)),
+            num_transitions=_count(data.get("num_transitions", 0), place=f"{place}.num_transitions"),
+            num_trajectories=_count(data.get("num_trajectories", 0), place=f"{place}.num_trajectories"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -136,6 +147,29 @@ def unnormalize(values: NDArray[Any], moments: Moments, rule: Normalization) -> 
         return np.where(moments.mask, x * moments.std + moments.mean, x)
     low, high = _bounds(moments, rule)
     return np.where(moments.mask, 0.5 * (x + 1) * (high - low) + low, x)
+
+
+def _numbers(data: Any, *, place: str) -> NDArray[np.float64]:
+    try:
+        row = np.asarray(data, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"is {data!r}; a list of numbers is expected.", key=place) from error
+    if row.ndim != 1 or not np.isfinite(row).all():
+        raise DataError(f"is {data!r}; a list of finite numbers is expected.", key=place)
+    return row
+
+
+def _switches(data: Any, *, place: str) -> NDArray[np.bool_]:
+    row = np.asarray(data) if isinstance(data, list | tuple | np.ndarray) else None
+    if row is None or row.ndim != 1 or (row.dtype != np.bool_ and row.size):
+        raise DataError(f"is {data!r}; a list of true and false is expected.", key=place)
+    return row.astype(np.bool_)
+
+
+def _count(data: Any, *, place: str) -> int:
+    if not isinstance(data, int | np.integer) or data < 0:
+        raise DataError(f"is {data!r}; a whole number is expected.", key=place)
+    return int(data)
 
 
 def _bounds(moments: Moments, rule: Normalization) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

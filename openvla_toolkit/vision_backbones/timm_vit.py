@@ -10,11 +10,13 @@ import openvla_toolkit.core.torchvision_cpu  # noqa: F401
 import timm
 import torch
 from timm.data.config import resolve_model_data_config
-from timm.layers.layer_scale import LayerScale
+
+# timm 1.0.15 has a second class of this name, in timm.layers, which its Vision Transformers do not use.
+from timm.models.vision_transformer import LayerScale  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from openvla_toolkit.core.contract import ImageRecipe
-from openvla_toolkit.core.errors import UserError, did_you_mean
+from openvla_toolkit.core.errors import MissingFile, UserError, did_you_mean
 from openvla_toolkit.vision_backbones import TimmConfig
 
 __all__ = ["ScaleFactor", "TimmBackbone"]
@@ -103,7 +105,12 @@ def _tower(config: TimmConfig, index: int) -> Any:
         tower: Any = timm.create_model(
             name, pretrained=config.pretrained, num_classes=0, img_size=config.image_size, **options
         )
-    except (RuntimeError, TypeError) as error:
+    except OSError as error:
+        raise MissingFile(
+            f"the weights of '{name}' cannot be had from the hub: connect and log in (hf auth login), or "
+            f"give the backbone without 'pretrained' ({str(error).splitlines()[0]})."
+        ) from error
+    except (AssertionError, AttributeError, RuntimeError, TypeError, ValueError) as error:
         hint = "" if timm.is_model(name) else did_you_mean(name, timm.list_models())
         raise UserError(
             f"timm cannot make '{name}' with {options or 'no options'}: {error}.{hint}"

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from openvla_toolkit.catalog.backbones import language_entry, vision_entry
+from openvla_toolkit.checkpoints.formats import lora
 from openvla_toolkit.core.statistics import Statistics
 from openvla_toolkit.policies import OpenVLAConfig
 from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
@@ -57,6 +58,16 @@ def saved(folder: Path, *parts: str, **settings: Any) -> Path:
     """Write a small policy into a new folder and return it."""
     folder.mkdir(parents=True)
     small_policy(*parts, **settings).save(folder)
+    return folder
+
+
+def small_adapter(folder: Path, *, base: str) -> Path:
+    """Write an adapter of one layer for a small policy and return its folder."""
+    rows, columns = small_policy().module.state_dict()["projector.fc1.weight"].shape
+    halves = {"lora_A": torch.ones(2, columns), "lora_B": torch.ones(rows, 2)}
+    tensors = {f"projector.fc1.{half}.default.weight": value for half, value in halves.items()}
+    settings = {"r": 2, "lora_alpha": 2, "target_modules": ["fc1"]}
+    lora.write(folder, tensors, base=base, settings=settings)
     return folder
 
 

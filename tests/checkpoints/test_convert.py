@@ -16,7 +16,7 @@ from openvla_toolkit.checkpoints.formats.reading import read_content
 from openvla_toolkit.checkpoints.load import load_policy
 from openvla_toolkit.core.errors import StorageError, UserError
 from openvla_toolkit.testing import tiny_policy
-from tests.checkpoints.small_models import saved
+from tests.checkpoints.small_models import as_the_original, saved
 
 PROJECTORS = ("linear", "gelu-mlp", "fused-gelu-mlp")
 COMBINATIONS = [
@@ -106,6 +106,42 @@ def test_a_converted_run_acts_alike(tmp_path: Path) -> None:
         load_policy(tmp_path / "run").module.state_dict().keys()
         == load_policy(first).module.state_dict().keys()
     )
+
+
+@pytest.mark.parametrize(("exact", "first_fill"), [(False, (127,) * 3), (True, (123, 116, 103))])
+def test_a_run_of_the_original_is_padded_as_its_converter_pads(
+    tmp_path: Path, exact: bool, first_fill: tuple[int, ...]
+) -> None:
+    """With the last tower's colour for all; ``exact`` keeps each tower's own, as in training."""
+    first = saved(tmp_path / "first", "dinosiglip-vit-so-224px", resize="letterbox")
+    convert(first, tmp_path / "run", to="prismatic")
+    run = as_the_original(tmp_path / "run")
+    convert(run, tmp_path / "hf", to="hf", exact=exact, tokenizer=str(first))
+    images = read_content(tmp_path / "hf").contract.images
+    assert images.padding() == (first_fill, (127,) * 3)
+    assert read_content(run).contract.images.padding() == ((123, 116, 103), (127,) * 3)
+    written = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    assert written["tvf_letterbox_fill"] == [127] * 3
+
+
+def resolved(specifier: str) -> str:
+    """Return the projector that the originals make: the whole name, then how it ends, else none."""
+    if specifier == "linear":
+        return "linear"
+    for name in ("fused-gelu-mlp", "gelu-mlp"):
+        if specifier.endswith(name):
+            return name
+    raise ValueError(specifier)
+
+
+@pytest.mark.parametrize("projector", PROJECTORS)
+def test_the_originals_make_the_projector_that_is_named(tmp_path: Path, projector: str) -> None:
+    first = saved(tmp_path / "first", "clip-vit-l", "llama2-13b-pure", projector)
+    convert(first, tmp_path / "run", to="prismatic")
+    convert(tmp_path / "run", tmp_path / "hf", to="hf")
+    run = json.loads((tmp_path / "run/config.json").read_text())["model"]
+    folder = json.loads((tmp_path / "hf/config.json").read_text())
+    assert resolved(run["arch_specifier"]) == resolved(folder["arch_specifier"]) == projector
 
 
 def test_names_of_checkpoints_are_the_originals() -> None:

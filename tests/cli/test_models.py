@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.checkpoints.small_models import saved
+from tests.checkpoints.small_models import as_the_original, saved, small_adapter
 
 Openvla = Callable[..., tuple[int, str, str]]
 
@@ -53,3 +53,20 @@ def test_a_checkpoint_that_is_not_there_is_the_users_to_mend(openvla: Openvla, t
     code, _, err = openvla("models", "convert", "nowhere", str(tmp_path / "x"), "--to", "hf")
     assert code == 2
     assert "no policy 'nowhere'" in err
+
+
+def test_base_and_tokenizer_may_be_given_to_what_is_verified(openvla: Openvla, tmp_path: Path) -> None:
+    base, adapter = saved(tmp_path / "base"), small_adapter(tmp_path / "adapter", base="/gone")
+    run, one = tmp_path / "run", ["--observations", "1"]
+    openvla("models", "convert", str(adapter), str(run), "--to", "prismatic", "--base", str(base))
+    as_the_original(run)
+    (tmp_path / "words").mkdir()
+    for file in run.glob("*token*"):
+        file.rename(tmp_path / "words" / file.name)
+    code, _, err = openvla("models", "verify", str(adapter), str(run), *one)
+    assert code == 2
+    assert "/gone" in err
+    words = ["--base", str(base), "--tokenizer", str(tmp_path / "words")]
+    code, out, _ = openvla("models", "verify", str(adapter), str(run), *words, *one)
+    assert code == 0, out
+    assert "ok       actions of toy  equal" in out

@@ -13,6 +13,7 @@ from openvla_toolkit.checkpoints.load import load_policy
 from openvla_toolkit.core.statistics import Moments, Statistics
 from openvla_toolkit.core.types import Observation
 from openvla_toolkit.testing import DotsRobotConfig, tiny_policy
+from tests.checkpoints.small_models import saved, small_adapter
 
 Openvla = Callable[..., tuple[int, str, str]]
 
@@ -109,3 +110,14 @@ def test_an_unknown_checkpoint_is_said_before_anything_is_read(openvla: Openvla,
     code, _, err = openvla("predict", "nonsense", "--image", str(picture), "--instruction", "go")
     assert code == 2
     assert "no policy 'nonsense'" in err
+
+
+def test_an_adapters_base_may_be_given(openvla: Openvla, picture: Path, tmp_path: Path) -> None:
+    base, adapter = saved(tmp_path / "base"), small_adapter(tmp_path / "adapter", base="/gone")
+    told = ["--image", str(picture), "--instruction", "go"]
+    code, _, err = openvla("predict", str(adapter), *told)
+    assert code == 2
+    assert "/gone" in err
+    code, out, _ = openvla("predict", str(adapter), *told, "--base", str(base))
+    assert code == 0
+    assert len(out.splitlines()) == 3

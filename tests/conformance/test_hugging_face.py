@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+
+import openvla_toolkit.core.torchvision_cpu  # noqa: F401
+
+# isort: split
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from openvla_toolkit.core.errors import ContractMismatch

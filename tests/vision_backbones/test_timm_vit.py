@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import timm
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from pydantic import ValidationError
 
-from openvla_toolkit.core.errors import UserError
+from openvla_toolkit.core.errors import MissingFile, UserError
 from openvla_toolkit.vision_backbones import PrismaticVisionConfig, TimmConfig
 
 SMALL: dict[str, Any] = {"embed_dim": 24, "depth": 3, "num_heads": 2}
@@ -118,6 +120,15 @@ def test_shard_units_are_the_blocks_of_all_towers() -> None:
 def test_what_cannot_be_made_is_a_user_error(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         TimmConfig(image_size=56, **settings).build()
+
+
+def test_weights_that_cannot_be_had_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> Any:
+        raise LocalEntryNotFoundError("no connection")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(MissingFile, match=r"weights of 'vit_tiny_patch16_224' cannot be had.*no connection"):
+        TimmConfig(models=("vit_tiny_patch16_224",), image_size=56, pretrained=True).build()
 
 
 def test_one_value_per_model_is_needed() -> None:

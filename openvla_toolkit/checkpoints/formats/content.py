@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from openvla_toolkit.core.contract import Contract, Interface
 from openvla_toolkit.core.errors import CheckpointError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["FROM_TOKENIZER", "UNKNOWN_ROBOT", "Content", "field", "read_json", "tokens_head"]
+__all__ = ["FROM_TOKENIZER", "UNKNOWN_ROBOT", "Content", "field", "problem_in", "read_json", "tokens_head"]
 
 FROM_TOKENIZER = ("vocab_size", "bos_token_id", "eos_token_id", "pad_token_id")
 """Settings of a language model that its tokenizer decides."""
@@ -42,12 +44,24 @@ class Content:
     """Reads names (those of published Hugging Face checkpoints) and tensors, lazily."""
     pad_token: str = "<PAD>"
     """Added to a tokenizer that has no padding token."""
+    vocabulary_size: int | None = None
+    """Ids of text that its tokenizer must have, added tokens not counted; None where this is not known."""
     assumed: frozenset[str] = frozenset()
     """Settings that the checkpoint does not state and that were inferred; others may be given for them."""
     is_run: bool = False
     """Whether it is a training run of the original, whose numbers are those it was trained with."""
     adapter: Path | None = None
     """Folder of a LoRA adapter to put beside the weights; None where there is none, or it is merged."""
+    shapes: Callable[[], Iterable[tuple[str, Tensor]]] | None = None
+    """Tells what ``tensors`` will read where that is computed; None: reading is lazy, and tells by itself."""
+
+    def outlines(self) -> dict[str, Tensor]:
+        """Return every name with a tensor of its shape and number type on the meta device; reads no numbers.
+
+        Raises:
+            CheckpointError: the checkpoint is damaged.
+        """
+        return {name: value.to("meta") for name, value in (self.shapes or self.tensors)()}
 
 
 def read_json(place: Path) -> dict[str, Any]:
@@ -81,6 +95,12 @@ def field(data: Mapping[str, Any], path: str, kind: type | tuple[type, ...], *, 
         names = " or ".join(one.__name__ for one in kinds)
         raise CheckpointError(f"{place}: '{path}' is {value!r}; {names} is expected.")
     return value
+
+
+def problem_in(error: ValidationError) -> str:
+    """Return the first mistake that pydantic found, its field in front."""
+    first = error.errors()[0]
+    return ": ".join([*filter(None, [".".join(map(str, first["loc"]))]), first["msg"].rstrip(".")])
 
 
 def tokens_head(bins: int = 256) -> dict[str, Any]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Ids", "plain_vision", "preprocessor_json", "write"]
+__all__ = ["Ids", "arch_specifier", "plain_vision", "preprocessor_json", "write"]
 
 _SEPARATOR, _LLAMA_SEPARATOR_ID = "▁", 29871
 """What stands before the first action token; the original knows Llama's id only."""
@@ -57,7 +57,7 @@ def write(
 
     config = _config_json(content, tokenizer, dtype=dtype)
     with storage_errors(folder):
-        write_sharded(folder, dict(content.tensors()), dtype=dtype, shard_bytes=shard_bytes)
+        write_sharded(folder, content.outlines(), content.tensors(), dtype=dtype, shard_bytes=shard_bytes)
         _write_json(folder / STATISTICS_FILE, content.statistics)
         _write_json(folder / CONTRACT_FILE, content.contract.model_dump(mode="json"))
         _write_json(folder / CONFIG_FILE, config)
@@ -88,6 +88,14 @@ class Ids:
         return None if self.language is None else language_entry(self.language).hub_id
 
 
+def arch_specifier(projector: str) -> str:
+    """Return the originals' name of a one-stage model with this projector.
+
+    They know ``linear`` by the whole name, and the others by how it ends.
+    """
+    return projector if projector == "linear" else f"no-align+{projector}"
+
+
 def plain_vision(policy: Mapping[str, Any]) -> dict[str, Any]:
     """Return a policy's vision backbone as settings of the component that makes it (``timm``)."""
     given = policy["vision_backbone"]
@@ -115,7 +123,7 @@ def _config_json(
             "OpenVLAForActionPrediction" if content.statistics else "PrismaticForConditionalGeneration"
         ],
         "model_type": kind,
-        "arch_specifier": f"no-align+{policy['projector']}",
+        "arch_specifier": arch_specifier(policy["projector"]),
         "vision_backbone_id": ids.vision,
         "llm_backbone_id": ids.language,
         "hf_llm_id": ids.hub,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +52,12 @@ def merged(base: Content, folder: Path) -> Content:
     Raises:
         CheckpointError: the adapter is damaged, of an unsupported kind, or does not fit the base.
     """
-    return replace(base, tensors=lambda: _merged(base.tensors(), folder), place=f"{base.place} + {folder}")
+    return replace(
+        base,
+        tensors=lambda: _merged(base.tensors(), folder),
+        shapes=lambda: _outlined(base.outlines(), folder),
+        place=f"{base.place} + {folder}",
+    )
 
 
 def insert(model: nn.Module, folder: Path) -> None:
@@ -72,6 +77,7 @@ def insert(model: nn.Module, folder: Path) -> None:
         ) from error
     from safetensors.torch import load_file
 
+    _check_fit(_pairs(folder), dict(model.named_parameters(remove_duplicate=False)), folder)
     settings = peft.LoraConfig.from_pretrained(str(folder))
     settings.inference_mode = True
     try:
@@ -125,20 +131,43 @@ def _merged(tensors: Iterable[tuple[str, Tensor]], folder: Path) -> Iterator[tup
     for name, value in tensors:
         pair = pairs.pop(name.removesuffix(".weight"), None) if name.endswith(".weight") else None
         yield name, value if pair is None else _added(value, pair, name=name, folder=folder)
-    if pairs:
+    _check_none_left(pairs, folder)
+
+
+def _outlined(outlines: Mapping[str, Tensor], folder: Path) -> Iterator[tuple[str, Tensor]]:
+    """Yield what ``_merged`` will, without merging."""
+    pairs = _pairs(folder)
+    for name, value in outlines.items():
+        yield name, value.float() if name.removesuffix(".weight") in pairs else value
+
+
+def _check_fit(pairs: Mapping[str, _Pair], weights: Mapping[str, Tensor], folder: Path) -> None:
+    _check_none_left([layer for layer in pairs if f"{layer}.weight" not in weights], folder)
+    for layer, pair in pairs.items():
+        name = f"{layer}.weight"
+        _check_shape(weights[name], pair, name=name, folder=folder)
+
+
+def _check_none_left(layers: Collection[str], folder: Path) -> None:
+    if layers:
         raise CheckpointError(
-            f"{folder}: the base has no weight for {len(pairs)} adapted layer(s), first '{min(pairs)}'."
+            f"{folder}: the base has no weight for {len(layers)} adapted layer(s), first '{min(layers)}'."
         )
 
 
-def _added(value: Tensor, pair: _Pair, *, name: str, folder: Path) -> Tensor:
-    down, up = pair.down.float().flatten(1), pair.up.float().flatten(1)  # convolutions have kernels behind
+def _check_shape(value: Tensor, pair: _Pair, *, name: str, folder: Path) -> None:
+    down, up = pair.down.flatten(1), pair.up.flatten(1)
     rows, columns = value.shape[0], value[0].numel()
     if up.shape[0] != rows or down.shape[1] != columns or up.shape[1] != down.shape[0]:
         raise CheckpointError(
             f"{folder}: '{name}' of the base is [{rows}, {columns}]; the adapter makes it "
             f"[{up.shape[0]}, {down.shape[1]}]."
         )
+
+
+def _added(value: Tensor, pair: _Pair, *, name: str, folder: Path) -> Tensor:
+    _check_shape(value, pair, name=name, folder=folder)
+    down, up = pair.down.float().flatten(1), pair.up.float().flatten(1)  # convolutions have kernels behind
     return value.float() + pair.scale * (up @ down).reshape(value.shape)
 
 
@@ -178,5 +207,7 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
 def _scale(config: Mapping[str, Any], rank: int, place: Path) -> float:
     if config.get("rank_pattern") or config.get("alpha_pattern"):
         raise CheckpointError(f"{place}: ranks that differ by layer are not supported; merge it with peft.")
+    if rank != (stated := field(config, "r", int, place=place)):
+        raise CheckpointError(f"{place}: 'r' is {stated}; the tensors beside it have rank {rank}.")
     alpha = float(field(config, "lora_alpha", (int, float), place=place))
     return alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)

@@ -22,7 +22,7 @@ from openvla_toolkit.catalog.models import (
     vlm_configuration,
 )
 from openvla_toolkit.checkpoints.formats.content import Content
-from openvla_toolkit.checkpoints.formats.hugging_face_files import Ids
+from openvla_toolkit.checkpoints.formats.hugging_face_files import Ids, arch_specifier
 from openvla_toolkit.checkpoints.formats.key_names import MODULES, to_native
 from openvla_toolkit.checkpoints.formats.prismatic_run import LATEST
 from openvla_toolkit.checkpoints.layout import BLOCK, CONFIG_FILE, STATISTICS_FILE
@@ -118,7 +118,7 @@ def _model(ids: Ids, projector: str, content: Content) -> dict[str, Any]:
         "model_id": f"converted-{ids.vision}+{ids.language}",
         "vision_backbone_id": ids.vision,
         "llm_backbone_id": ids.language,
-        "arch_specifier": f"no-align+{projector}",
+        "arch_specifier": arch_specifier(projector),
         "image_resize_strategy": content.contract.images.strategy,
         "llm_max_length": content.policy.get("max_tokens") or 2048,
     }

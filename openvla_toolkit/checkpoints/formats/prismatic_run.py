@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from openvla_toolkit.catalog.backbones import (
+    TokenizerRules,
     language_entry,
     language_settings,
     vision_entry,
@@ -20,6 +23,7 @@ from openvla_toolkit.checkpoints.formats.content import (
     UNKNOWN_ROBOT,
     Content,
     field,
+    problem_in,
     read_json,
     tokens_head,
 )
@@ -87,7 +91,10 @@ def read(path: Path) -> Content:
         own = {key: value for key, value in sizes["text"].items() if key not in FROM_TOKENIZER}
         language = {**language, "settings": {**language["settings"], **own}}
     facts = language_entry(model["llm_backbone_id"])
-    images = _images(model)
+    try:
+        images = _images(model)
+    except ValidationError as error:
+        raise CheckpointError(f"{place}: the images' {problem_in(error)}.") from error
     return Content(
         place=str(file),
         policy={
@@ -115,7 +122,8 @@ def read(path: Path) -> Content:
             prompt=PromptRecipe(builder=facts.prompt),
         ),
         statistics=statistics,
-        tokenizer=tokenizer_beside(run) or facts.hub_id,
+        tokenizer=tokenizer_beside(run, vision_id=model["vision_backbone_id"]) or facts.hub_id,
+        vocabulary_size=_vocabulary_size(facts.tokenizer, sizes.get("text", {})),
         pad_token=facts.tokenizer.pad,
         is_run=True,
         tensors=lambda: _tensors(file, vision),
@@ -165,18 +173,35 @@ def _images(model: Mapping[str, Any]) -> ImageRecipe:
     )
 
 
+def _vocabulary_size(facts: TokenizerRules, sizes: Mapping[str, Any]) -> int | None:
+    """Return how many ids of text there must be; added tokens, the padding last, stand behind them."""
+    if "pad_token_id" in sizes:
+        return facts.vocabulary_size + int(sizes["pad_token_id"]) - facts.pad_id
+    return (
+        facts.vocabulary_size
+        if sizes.get("vocab_size", facts.embedding_rows) == facts.embedding_rows
+        else None
+    )
+
+
 def _written_here(block: Mapping[str, Any], file: Path, statistics: dict[str, Any], place: Path) -> Content:
     """Describe a run that the toolkit wrote: its numbers need not be the published architecture's."""
     run = file.parent.parent
     policy = field(block, "policy", dict, place=f"{place}: {BLOCK}")
+    vision = field(policy, "vision_backbone", dict, place=f"{place}: {BLOCK}.policy")
+    published = field(policy, "language_model.tokenizer", str, place=f"{place}: {BLOCK}.policy")
+    try:
+        contract = Contract.model_validate(field(block, "contract", dict, place=f"{place}: {BLOCK}"))
+    except ValidationError as error:
+        raise CheckpointError(f"{place}: {BLOCK}.contract.{problem_in(error)}.") from error
     return Content(
         place=str(file),
         policy=policy,
         text_config=field(block, "text_config", dict, place=f"{place}: {BLOCK}"),
-        contract=Contract.model_validate(field(block, "contract", dict, place=f"{place}: {BLOCK}")),
+        contract=contract,
         statistics=statistics,
-        tokenizer=tokenizer_beside(run) or policy["language_model"]["tokenizer"],
-        tensors=lambda: _tensors(file, policy["vision_backbone"]),
+        tokenizer=tokenizer_beside(run, vision_id=None) or published,
+        tensors=lambda: _tensors(file, vision),
     )
 
 
@@ -216,8 +241,20 @@ def _modules(file: Path) -> dict[str, dict[str, Tensor]]:
         raise CheckpointError(
             f"{file} has no entry 'model': it is no checkpoint of a Prismatic training run."
         )
+    for name, module in modules.items():
+        _check_tensors(module, place=f"{file}: 'model.{name}'")
+    if modules.get("downsampler"):
+        raise CheckpointError(f"{file}: 'model.downsampler' is not empty; no released model has one.")
     if missing := [name for name in ("llm_backbone", "projector") if not modules.get(name)]:
         raise CheckpointError(
             f"{file}: 'model' lacks '{missing[0]}'; it has {', '.join(modules) or 'nothing'}."
         )
     return modules
+
+
+def _check_tensors(module: Any, *, place: str) -> None:
+    if not isinstance(module, dict):
+        raise CheckpointError(f"{place} is a {type(module).__name__}; names with tensors are expected.")
+    for key, value in module.items():
+        if not isinstance(key, str) or not hasattr(value, "shape"):
+            raise CheckpointError(f"{place} holds {key!r}: {type(value).__name__}; a tensor is expected.")

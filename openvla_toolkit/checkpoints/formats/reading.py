@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from openvla_toolkit.checkpoints.formats import hugging_face, lora, prismatic_run, toolkit
 from openvla_toolkit.checkpoints.formats.content import Content, read_json
-from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, BLOCK, CONFIG_FILE
+from openvla_toolkit.checkpoints.formats.plain import is_own
+from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, STATISTICS_FILE
 from openvla_toolkit.checkpoints.locate import locate
 
 __all__ = ["read_content"]
@@ -31,10 +33,17 @@ def read_content(
     if (place / ADAPTER_FILE).is_file():
         under = read_content(base or lora.base_of(place))
         content = lora.merged(under, place) if merge else replace(under, adapter=place)
+        content = replace(content, statistics={**under.statistics, **_statistics_beside(place)})
     elif prismatic_run.is_run(place):
         content = prismatic_run.read(place)
-    elif BLOCK in read_json(place / CONFIG_FILE):
+    elif is_own(place):
         content = toolkit.read(place)
     else:
         content = hugging_face.read(place)
     return content if tokenizer is None else replace(content, tokenizer=tokenizer)
+
+
+def _statistics_beside(adapter: Path) -> dict[str, Any]:
+    """Return the statistics of the data that an adapter was trained on; they take precedence."""
+    place = adapter / STATISTICS_FILE
+    return read_json(place) if place.is_file() else {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -31,8 +33,15 @@ def read(folder: Path) -> Content:
         contract=_contract(folder),
         statistics=read_json(folder / STATISTICS_FILE),
         tokenizer=str(folder),
+        vocabulary_size=_vocabulary_size(config),
         tensors=lambda: read_tensors(folder),
     )
+
+
+def _vocabulary_size(config: Mapping[str, Any]) -> int | None:
+    """Return what the tokenizer beside the weights had when they were written."""
+    rows, behind = config["text_config"].get("vocab_size"), config.get("pad_to_multiple_of")
+    return rows - behind if isinstance(rows, int) and isinstance(behind, int) else None
 
 
 def _contract(folder: Path) -> Contract:

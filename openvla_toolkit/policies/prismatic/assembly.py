@@ -10,6 +10,7 @@ import openvla_toolkit.core.torchvision_cpu  # noqa: F401
 
 # isort: split
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from pydantic import ValidationError
 from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
@@ -18,7 +19,7 @@ from openvla_toolkit.checkpoints.formats import lora
 from openvla_toolkit.checkpoints.formats.content import UNKNOWN_ROBOT, Content
 from openvla_toolkit.checkpoints.formats.reading import read_content
 from openvla_toolkit.checkpoints.tensors import load_into
-from openvla_toolkit.checkpoints.tokenizer_files import read_tokenizer
+from openvla_toolkit.checkpoints.tokenizer_files import tokenizer_of
 from openvla_toolkit.core.contract import Contract, ImageRecipe, Interface, Normalization, PromptRecipe
 from openvla_toolkit.core.errors import CheckpointError, ContractMismatch, MissingDependency
 from openvla_toolkit.core.registry import load
@@ -70,6 +71,7 @@ def restore(
         language = _language_model(content, stored)
         vision = _attending(architecture, _attention(stored, stored.vision_backbone)).build()
         module = _join(stored, vision, language)
+    tokenizer = tokenizer_of(content)  # said before gigabytes are read
     tied = tied_names(module)
     load_into(module, content.tensors(), dtype=getattr(torch, config.dtype), source=content.place, tied=tied)
     if tied:
@@ -82,7 +84,7 @@ def restore(
     return OpenVLAPolicy(
         stored,
         _frozen(module, config),
-        tokenizer=read_tokenizer(content.tokenizer, pad_token=content.pad_token),
+        tokenizer=tokenizer,
         contract=_restored_contract(content, stored, robot),
         statistics=statistics_of_data,
     )
@@ -94,11 +96,15 @@ def _settings(content: Content, config: OpenVLAConfig) -> OpenVLAConfig:
             f"{content.place} holds a policy '{content.policy['name']}', not '{config.name}'."
         )
     try:
-        return OpenVLAConfig.model_validate({"weights": content.place, **content.policy})
+        stored = OpenVLAConfig.model_validate({"weights": content.place, **content.policy})
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
         raise CheckpointError(f"{content.place}: policy.{where}: {problem['msg']}.") from error
+    for part in ("vision_backbone", "language_model"):
+        if getattr(stored, part) is None:
+            raise CheckpointError(f"{content.place}: policy.{part} is missing; settings are expected.")
+    return stored
 
 
 def _as_asked(stored: OpenVLAConfig, config: OpenVLAConfig) -> OpenVLAConfig:
@@ -197,16 +203,21 @@ def _frozen(module: PrismaticModel, config: OpenVLAConfig) -> PrismaticModel:
 def _language_model(content: Content, stored: OpenVLAConfig) -> PreTrainedModel:
     try:
         settings = AutoConfig.for_model(**content.text_config)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{content.place}: 'text_config' does not describe a language model: {error}."
-        ) from error
+    except (KeyError, TypeError, ValueError, StrictDataclassError) as error:
+        raise _no_language_model(content, error) from error
     attention = _attention(stored, stored.language_model) or "sdpa"
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, attn_implementation=attention)
     except ImportError as error:
         raise MissingDependency(f"attention '{attention}'", "flash-attn", install="flash-attn") from error
+    except (AssertionError, RuntimeError, TypeError, ValueError) as error:
+        raise _no_language_model(content, error) from error
     return model
+
+
+def _no_language_model(content: Content, error: Exception) -> CheckpointError:
+    reason = " ".join(str(error).split()).rstrip(".")
+    return CheckpointError(f"{content.place}: 'text_config' does not describe a language model: {reason}.")
 
 
 def _contract(config: OpenVLAConfig, images: ImageRecipe, robot: Interface | None) -> Contract:

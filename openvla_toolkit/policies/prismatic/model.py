@@ -18,10 +18,22 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import DynamicCache, PreTrainedModel
 
+from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.interfaces.vision_backbone import VisionBackbone
 from openvla_toolkit.policies.prismatic.projector import Projector
 
-__all__ = ["DecodingState", "PictureReader", "PrismaticModel", "answering", "splice", "tied_names"]
+__all__ = [
+    "DecodingState",
+    "PictureReader",
+    "PrismaticModel",
+    "answering",
+    "output_factor",
+    "splice",
+    "tied_names",
+]
+
+_OTHER_OUTPUTS = ("logits_soft_cap", "output_logit_soft_cap")
+"""Settings of architectures that bend their logits in a way of their own (RecurrentGemma, xLSTM)."""
 
 
 class DecodingState(NamedTuple):
@@ -65,6 +77,7 @@ class PrismaticModel(nn.Module, PictureReader):
         self, vision_backbone: VisionBackbone, projector: Projector, language_model: PreTrainedModel
     ) -> None:
         super().__init__()
+        output_factor(language_model.config)  # a refusal comes before any work
         self.vision_backbone: Any = vision_backbone
         self.projector = projector
         self.language_model = language_model
@@ -123,11 +136,21 @@ class PrismaticModel(nn.Module, PictureReader):
         """Map hidden states [..., D] to float32 logits [..., V], or to those of some ids only."""
         head: Any = self.language_model.get_output_embeddings()
         if columns is None:
-            return head(hidden).float()  # type: ignore[no-any-return]
+            return self._scaled(head(hidden).float())
         if type(head) is not nn.Linear:  # an adapter beside its weight, or a weight in another form
-            return head(hidden)[..., columns].float()  # type: ignore[no-any-return]
+            return self._scaled(head(hidden)[..., columns].float())
         bias = None if head.bias is None else head.bias[columns]
-        return F.linear(hidden, head.weight[columns], bias).float()
+        return self._scaled(F.linear(hidden, head.weight[columns], bias).float())
+
+    def _scaled(self, logits: Tensor) -> Tensor:
+        """Return logits [...] as the architecture's own forward returns them; most leave them as they are."""
+        config = self.language_model.config
+        factor = output_factor(config)
+        if factor != 1:
+            logits = logits * factor
+        if (cap := getattr(config, "final_logit_softcapping", None)) is not None:
+            logits = torch.tanh(logits / cap) * cap
+        return logits
 
     def _embed(self, ids: Tensor) -> Tensor:
         return self.language_model.get_input_embeddings()(ids)  # type: ignore[no-any-return]
@@ -150,6 +173,23 @@ class PrismaticModel(nn.Module, PictureReader):
         )
         state = DecodingState(cache=output.past_key_values, mask=mask, positions=positions[:, -1] + 1)
         return output.last_hidden_state[:, -1], state
+
+
+def output_factor(config: Any) -> float:
+    """Return what a language model multiplies its logits with.
+
+    Raises:
+        UserError: its architecture does something else with them.
+    """
+    if unknown := [key for key in _OTHER_OUTPUTS if getattr(config, key, None) is not None]:
+        raise UserError(
+            f"the language model '{config.model_type}' changes its logits by '{unknown[0]}', which policies "
+            "do not; take another language model."
+        )
+    if config.model_type.startswith("cohere"):  # others have the field and leave it alone
+        return float(config.logit_scale)
+    factor = float(getattr(config, "lm_head_multiplier", 1.0))
+    return factor / float(getattr(config, "logits_scaling", 1.0))
 
 
 def splice(embeddings: Tensor, features: Tensor, starts: Tensor | None) -> Tensor:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from openvla_toolkit.core.contract import PromptRecipe
-from openvla_toolkit.core.errors import DataError
+from openvla_toolkit.core.errors import DataError, UserError
 from openvla_toolkit.core.types import IGNORED, Turn
 from openvla_toolkit.interfaces.prompt import PromptConfig
 
@@ -61,7 +61,13 @@ class TextWriter:
         self._known: dict[str, NDArray[np.int64]] = {}
 
     def instruction(self, instruction: str) -> NDArray[np.int64]:
-        """Return the ids of the question for an action, beginning-of-sequence token included."""
+        """Return the ids of the question for an action, beginning-of-sequence token included.
+
+        Raises:
+            UserError: the instruction is no text.
+        """
+        if not isinstance(instruction, str):
+            raise UserError(f"an instruction must be a str; {type(instruction).__name__} was given.")
         if (ids := self._known.get(instruction)) is None:
             text = instruction.lower() if self._recipe.lower else instruction
             style = self._prompt.build()

@@ -77,6 +77,23 @@ def test_the_prompt_may_be_chosen_as_the_folder_does_not_state_it(folder: Path) 
         ("config.json", {"text_config": {"model_type": "nonsense"}}, "does not describe a language model"),
         ("config.json", {"arch_specifier": "gelu"}, "'arch_specifier' is 'gelu'; linear, gelu-mlp or"),
         ("config.json", {"arch_specifier": "gelu-mlp"}, r"'projector\.fc1\.bias' has shape \[160\]"),
+        ("config.json", {"n_action_bins": "many"}, "'n_action_bins' is 'many'; int is expected"),
+        ("config.json", {"llm_max_length": [1]}, r"'llm_max_length' is \[1\]; int is expected"),
+        ("config.json", {"norm_stats": [1]}, r"'norm_stats' is \[1\]; dict is expected"),
+        ("preprocessor_config.json", {"input_sizes": []}, r"'input_sizes' is \[\]; \[3, SIZE, SIZE\]"),
+        ("preprocessor_config.json", {"input_sizes": [224, 224]}, r"'input_sizes' is \[224, 224\]"),
+        ("preprocessor_config.json", {"input_sizes": [[3, 224, 224], [3, 384, 384]]}, "of one SIZE"),
+        (
+            "preprocessor_config.json",
+            {"tvf_normalize_params": [{"mean": [0, 0, 0], "std": [1, 0, 1]}] * 2},
+            "divides by a 'std' that is not positive",
+        ),
+        ("preprocessor_config.json", {"tvf_resize_params": []}, "'tvf_resize_params' is empty"),
+        (
+            "preprocessor_config.json",
+            {"tvf_resize_params": [{"size": 224}, {"size": 224}]},
+            "does not describe an image processor: KeyError\\('interpolation'\\)",
+        ),
         ("preprocessor_config.json", {"tvf_normalize_params": None}, "no field 'tvf_normalize_params'"),
         (
             "preprocessor_config.json",
@@ -103,3 +120,12 @@ def test_a_setting_that_no_policy_has_is_the_users_to_mend(folder: Path) -> None
 
     with pytest.raises(UserError, match="cannot load with 'colour'"):
         load_policy(folder, colour="red")
+
+
+def test_a_tokenizer_above_the_folder_is_not_taken(folder: Path) -> None:
+    (folder.parent / "tokenizer").mkdir()
+    (folder / "tokenizer.json").rename(folder.parent / "tokenizer" / "tokenizer.json")
+    with pytest.raises(CheckpointError, match=r"published/tokenizer\.json is missing"):
+        load_policy(folder)
+    given = load_policy(folder, tokenizer=str(folder.parent / "tokenizer"))
+    assert given.predict_action(PICTURE, "lift").shape == (3,)  # type: ignore[attr-defined]

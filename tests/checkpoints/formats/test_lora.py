@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from openvla_toolkit.checkpoints.formats import lora
 from openvla_toolkit.checkpoints.formats.reading import read_content
 from openvla_toolkit.checkpoints.load import load_policy
-from openvla_toolkit.core.errors import CheckpointError, UserError
-from tests.checkpoints.small_models import saved, small_policy
+from openvla_toolkit.core.errors import CheckpointError, MissingFile, UserError
+from tests.checkpoints.small_models import STATISTICS, saved, small_policy
 
 PICTURE = np.random.default_rng(0).integers(0, 255, size=(40, 60, 3), dtype=np.uint8)
 SETTINGS: dict[str, Any] = {"r": 2, "lora_alpha": 6, "target_modules": ["proj", "q_proj", "fc1", "lm_head"]}
@@ -60,7 +60,9 @@ def _logits(policy: Any) -> torch.Tensor:
     return torch.from_numpy(seen["logits"])
 
 
-def test_weights_are_merged_as_peft_merges_them(adapter: Path) -> None:
+@pytest.mark.parametrize("by_root", [False, True])
+def test_weights_are_merged_as_peft_merges_them(adapter: Path, by_root: bool) -> None:
+    changed(adapter / "adapter_config.json", use_rslora=by_root)
     module: Any = small_policy().module
     lora.insert(module, adapter)
     merged = load_policy(adapter).module.state_dict()
@@ -68,6 +70,7 @@ def test_weights_are_merged_as_peft_merges_them(adapter: Path) -> None:
     names = {layer: name for name, layer in module.named_modules()}
     assert {type(layer.get_base_layer()) for layer in layers} == {torch.nn.Linear, torch.nn.Conv2d}
     for layer in layers:
+        assert layer.scaling["default"] == pytest.approx(6 / (2**0.5 if by_root else 2))
         layer.merge()
         expected = layer.get_base_layer().weight
         torch.testing.assert_close(merged[f"{names[layer]}.weight"], expected, rtol=1e-6, atol=1e-6)
@@ -95,6 +98,7 @@ def test_there_must_be_an_adapter_to_write(tmp_path: Path) -> None:
         ({"peft_type": "IA3"}, "'peft_type' is 'IA3'; LORA is expected"),
         ({"use_dora": True}, "'use_dora' is not supported"),
         ({"lora_alpha": "big"}, "'lora_alpha' is 'big'; int or float is expected"),
+        ({"r": 7}, "'r' is 7; the tensors beside it have rank 2"),
         ({"rank_pattern": {"q_proj": 3}}, "ranks that differ by layer"),
         ({"base_model_name_or_path": None}, "'base_model_name_or_path' is None; str is expected"),
     ],
@@ -103,6 +107,8 @@ def test_an_adapter_of_another_kind_is_named(adapter: Path, fields: dict[str, An
     changed(adapter / "adapter_config.json", **fields)
     with pytest.raises(CheckpointError, match=message):
         load_policy(adapter)
+    with pytest.raises(CheckpointError, match=message):
+        load_policy(adapter, merge=False)
 
 
 @pytest.mark.parametrize(
@@ -131,3 +137,31 @@ def test_tensors_that_do_not_fit_are_named(
     save_file(tensors, file)
     with pytest.raises(CheckpointError, match=message):
         load_policy(adapter)
+    with pytest.raises(CheckpointError, match=message):
+        load_policy(adapter, merge=False)
+
+
+@pytest.mark.parametrize("content", [None, b"xx"])
+def test_damaged_weights_are_named_however_they_are_used(adapter: Path, content: bytes | None) -> None:
+    file = adapter / "adapter_model.safetensors"
+    file.unlink()
+    if content is not None:
+        file.write_bytes(content)
+    for merge in (True, False):
+        with pytest.raises(CheckpointError, match=r"adapter_model\.safetensors cannot be read"):
+            load_policy(adapter, merge=merge)
+
+
+def test_a_base_may_be_given_where_the_adapters_own_is_not_there(adapter: Path) -> None:
+    before = load_policy(adapter)
+    changed(adapter / "adapter_config.json", base_model_name_or_path="/somewhere/else")
+    with pytest.raises(MissingFile, match="/somewhere/else"):
+        load_policy(adapter)
+    after = load_policy(adapter, base=str(adapter.parent / "base"))
+    torch.testing.assert_close(_logits(after), _logits(before))
+
+
+def test_statistics_beside_an_adapter_are_added_to_its_bases(adapter: Path) -> None:
+    (adapter / "dataset_statistics.json").write_text(json.dumps({"own": STATISTICS["toy"]}))
+    for merge in (True, False):
+        assert set(load_policy(adapter, merge=merge).statistics) == {"toy", "own"}

@@ -96,6 +96,10 @@ def test_a_checkpoint_that_would_run_code_is_refused(
             {"model": {"projector": {"projector.0.bias": torch.zeros(1)}}},
             "lacks 'llm_backbone'; it has projector",
         ),
+        ({"model": {"downsampler": {"w": torch.zeros(1)}}}, r"'model\.downsampler' is not empty"),
+        ({"model": {"projector": [torch.zeros(1)]}}, r"'model\.projector' is a list; names with tensors"),
+        ({"model": {"projector": {"projector.0.bias": 3}}}, r"holds 'projector\.0\.bias': int; a tensor"),
+        ({"model": {"projector": {3: torch.zeros(1)}}}, r"'model\.projector' holds 3: Tensor; "),
     ],
 )
 def test_a_file_of_another_content_is_named(run: Path, content: Any, message: str) -> None:
@@ -134,9 +138,65 @@ def test_missing_and_misshapen_tensors_are_named(run: Path) -> None:
             {"model": {"vision_backbone_id": "x", "llm_backbone_id": "y", "arch_specifier": "linear"}},
             "no vision backbone 'x'",
         ),
+        (
+            {
+                "model": {
+                    "vision_backbone_id": "clip-vit-l",
+                    "llm_backbone_id": "llama2-7b-pure",
+                    "arch_specifier": "linear",
+                    "image_resize_strategy": "stretch",
+                }
+            },
+            "the images' strategy: Input should be 'resize-naive'",
+        ),
     ],
 )
 def test_a_wrong_field_is_named(run: Path, config: dict[str, Any], message: str) -> None:
     (run / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match=message):
         load_policy(run)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "message"),
+    [
+        ("contract", {"images": 3}, r"openvla_toolkit\.contract\."),
+        ("policy", {"name": "openvla"}, "no field 'vision_backbone'"),
+        ("policy", {"name": "openvla", "vision_backbone": {}}, r"no field 'language_model\.tokenizer'"),
+    ],
+)
+def test_a_damaged_block_of_our_own_is_named(
+    tmp_path: Path, part: str, value: dict[str, Any], message: str
+) -> None:
+    convert(saved(tmp_path / "policy", *PARTS), tmp_path / "run", to="prismatic")
+    place = tmp_path / "run" / "config.json"
+    config = json.loads(place.read_text())
+    config["openvla_toolkit"][part] = value
+    place.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=message):
+        load_policy(tmp_path / "run")
+
+
+def moved(run: Path, root: Path) -> Path:
+    """Lay a run out as ``model/X/native/RUN``, its tokenizer at the root."""
+    place = root / "model" / "x" / "native" / "run"
+    place.parent.mkdir(parents=True)
+    run.rename(place)
+    (root / "tokenizer").mkdir()
+    for file in place.glob("*token*"):
+        file.rename(root / "tokenizer" / file.name)
+    return place
+
+
+def test_a_tokenizer_above_belongs_to_the_sizes_above(
+    run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = moved(run, tmp_path)
+    assert read_content(place).tokenizer == language_entry("llama2-7b-pure").hub_id  # of the published model
+    assert not caplog.records
+    (place / "arch.json").rename(tmp_path / "model" / "x" / "arch.json")
+    assert read_content(place).tokenizer == str(tmp_path / "tokenizer")
+    told = [record.getMessage() for record in caplog.records]
+    assert len(told) == 2
+    assert f"{tmp_path / 'tokenizer' / 'tokenizer.json'}, outside of it," in told[1]
+    assert set(load_policy(place).statistics) == {"toy"}

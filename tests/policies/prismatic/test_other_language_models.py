@@ -8,11 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoConfig, PreTrainedTokenizerFast
 
 from openvla_toolkit.checkpoints.load import load_policy
+from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.types import Observation, Sample
+from openvla_toolkit.policies.prismatic.model import output_factor
 
 END = "<|endoftext|>"
 SIZES: dict[str, Any] = {
@@ -30,6 +33,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gemma": {**SIZES, "head_dim": 16},
     "mistral": {**SIZES, "sliding_window": 64},
     "phi": {**SIZES, "num_key_value_heads": 2, "partial_rotary_factor": 0.5},
+    "gemma2": {**SIZES, "head_dim": 16, "final_logit_softcapping": 0.1},
+    "cohere": {**SIZES, "logit_scale": 0.25},
+    "granite": {**SIZES, "logits_scaling": 8.0},
     "gpt_neox": {key: value for key, value in SIZES.items() if key != "num_key_value_heads"},
 }
 
@@ -60,6 +66,7 @@ def make(byte_level: Path, make_policy: Any) -> Any:
             "model_type": family,
             "settings": FAMILIES[family],
             "tokenizer": str(byte_level),
+            "attention": "eager" if family == "gemma2" else "sdpa",  # it has no other in transformers 5
         }
         return make_policy(language_model=language)
 
@@ -97,3 +104,19 @@ def test_every_action_is_learned_and_spoken_as_its_own_ids(
     np.testing.assert_array_equal(again.predict_chunks(observations[:1])[0].tokens, chunk.tokens)
     together = again.predict_chunks(observations)  # prompts of several lengths, padded
     np.testing.assert_array_equal(together[0].tokens, chunk.tokens)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_the_architecture_s_own_forward(family: str, make: Any) -> None:
+    module = make(family).module
+    ids, columns = torch.tensor([[5, 9, 70, 11]]), torch.tensor([300, 7])
+    with torch.no_grad():
+        expected = module.language_model(input_ids=ids, use_cache=False).logits[0].float()
+        hidden = module.language_model.base_model(input_ids=ids, use_cache=False).last_hidden_state[0]
+        torch.testing.assert_close(module.logits(hidden), expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(module.logits(hidden, columns), expected[:, columns], rtol=1e-5, atol=1e-6)
+
+
+def test_an_architecture_that_bends_its_logits_otherwise_is_refused() -> None:
+    with pytest.raises(UserError, match="'recurrent_gemma' changes its logits by 'logits_soft_cap'"):
+        output_factor(AutoConfig.for_model("recurrent_gemma"))

@@ -12,14 +12,17 @@ from typing import Any
 import openvla_toolkit.core.torchvision_cpu  # noqa: F401
 
 # isort: split
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig, PretrainedConfig
 
 from openvla_toolkit.catalog.backbones import language_entry, language_ids, vision_entry
+from openvla_toolkit.checkpoints.formats.plain import is_plain
 from openvla_toolkit.checkpoints.layout import BLOCK
 from openvla_toolkit.core.errors import CheckpointError
 
 __all__ = ["OpenVLAConfig", "PrismaticConfig"]
 
+_DEFAULT_VISION, _DEFAULT_LANGUAGE = "siglip-vit-so400m", "vicuna-v15-7b"
 _STRATEGIES = ("resize-naive", "resize-crop", "letterbox")
 
 
@@ -33,8 +36,8 @@ class PrismaticConfig(PretrainedConfig):
 
     def __init__(
         self,
-        vision_backbone_id: str = "siglip-vit-so400m",
-        llm_backbone_id: str = "vicuna-v15-7b",
+        vision_backbone_id: str | None = None,
+        llm_backbone_id: str | None = None,
         arch_specifier: str = "no-align+gelu-mlp",
         use_fused_vision_backbone: bool | None = None,
         image_resize_strategy: str = "letterbox",
@@ -54,6 +57,8 @@ class PrismaticConfig(PretrainedConfig):
         """Derive what is not given from the ids.
 
         Args:
+            vision_backbone_id: None for the original's default, or for none where the towers are given.
+            llm_backbone_id: None for the original's default, or for none where ``text_config`` is given.
             arch_specifier: ``[no-align+]linear``, ``...gelu-mlp`` or ``...fused-gelu-mlp``.
             text_config: settings of the language model; None takes the library's own for the architecture.
             timm_options: further arguments of ``timm.create_model``, one mapping per tower; no field of the
@@ -63,12 +68,16 @@ class PrismaticConfig(PretrainedConfig):
             UserError: an id is not known and what it would decide is not given.
             CheckpointError: fields contradict each other; names both.
         """
+        if vision_backbone_id is None and (timm_model_ids is None or image_sizes is None):
+            vision_backbone_id = _DEFAULT_VISION
+        if llm_backbone_id is None and not text_config:
+            llm_backbone_id = _DEFAULT_LANGUAGE
         self.vision_backbone_id, self.llm_backbone_id = vision_backbone_id, llm_backbone_id
         self.arch_specifier, self.image_resize_strategy = arch_specifier, image_resize_strategy
         self.llm_max_length, self.pad_to_multiple_of = llm_max_length, pad_to_multiple_of
         self.output_projector_states = output_projector_states
         if timm_model_ids is None or image_sizes is None:
-            known = vision_entry(vision_backbone_id)
+            known = vision_entry(str(vision_backbone_id))
             timm_model_ids = timm_model_ids or known.towers
             image_sizes = image_sizes or [known.image_size] * len(known.towers)
             timm_override_act_layers = timm_override_act_layers or known.activations("hugging-face")
@@ -84,7 +93,7 @@ class PrismaticConfig(PretrainedConfig):
         self._check()
         self.hf_llm_id = hf_llm_id
         if hf_llm_id is None and llm_backbone_id in language_ids():
-            self.hf_llm_id = language_entry(llm_backbone_id).hub_id
+            self.hf_llm_id = language_entry(str(llm_backbone_id)).hub_id
         self.text_config = _text_config(text_config, llm_backbone_id)
         kwargs.setdefault(
             "tie_word_embeddings", bool(getattr(self.text_config, "tie_word_embeddings", False))
@@ -92,8 +101,22 @@ class PrismaticConfig(PretrainedConfig):
         super().__init__(**{"pad_token_id": pad_token_id, **kwargs})
 
     def to_diff_dict(self) -> dict[str, Any]:
-        """Return what ``config.json`` holds, also under names that transformers before 5 reads."""
+        """Return what ``config.json`` holds, also under names that transformers before 5 reads.
+
+        The toolkit's own block is left out, its towers' options becoming ``timm_options``: nothing that is
+        saved from here writes the contract that belongs to it. A policy that published fields cannot
+        describe (two cameras, another code of actions) keeps it, to be refused without its contract rather
+        than taken for another.
+        """
         content: dict[str, Any] = super().to_diff_dict()
+        block = content.get(BLOCK)
+        if block and is_plain(block["policy"], language_id=self.llm_backbone_id):
+            del content[BLOCK]
+            if any(options := self.tower_options()):
+                content["timm_options"] = [dict(entry) for entry in options]
+        for key in ("vision_backbone_id", "llm_backbone_id"):
+            if content.get(key, "") is None:
+                del content[key]
         text = dict(content["text_config"])
         if (rope := text.get("rope_parameters")) and "rope_theta" in rope:
             text.setdefault("rope_theta", rope["rope_theta"])
@@ -189,16 +212,18 @@ class OpenVLAConfig(PrismaticConfig):
         return self.text_config.vocab_size - self.pad_to_multiple_of  # type: ignore[no-any-return]
 
 
-def _text_config(given: Any, llm_backbone_id: str) -> Any:
+def _text_config(given: Any, llm_backbone_id: str | None) -> Any:
     """Return the language model's settings; its architecture is that of the id where they name none."""
     if isinstance(given, PretrainedConfig):
         return given
     settings = dict(given or {})
-    model_type = settings.pop("model_type", None) or language_entry(llm_backbone_id).model_type
+    model_type = settings.pop("model_type", None)
+    if model_type is None:
+        model_type = language_entry(llm_backbone_id or _DEFAULT_LANGUAGE).model_type
     try:
         return AutoConfig.for_model(model_type, **settings)
-    except (ValueError, TypeError) as error:
-        reason = str(error).splitlines()[0]
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
         raise CheckpointError(
             f"config.json: 'text_config' does not describe a language model: {reason}."
         ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import openvla_toolkit.core.torchvision_cpu  # noqa: F401
@@ -19,7 +20,8 @@ from transformers import AutoModelForCausalLM, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache
 from transformers.utils.generic import ModelOutput
 
-from openvla_toolkit.core.errors import ContractMismatch, UserError
+from openvla_toolkit.checkpoints.formats.key_names import computed
+from openvla_toolkit.core.errors import CheckpointError, ContractMismatch, UserError
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.policies.prismatic.freezing import freeze, stage_parts
 from openvla_toolkit.policies.prismatic.hugging_face.acting import Acting
@@ -85,6 +87,22 @@ class PrismaticForConditionalGeneration(PreTrainedModel, PictureReader, Generati
                 module._is_hf_initialized = True  # type: ignore[assignment]
         self._channels = 3 * len(config.timm_model_ids)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(  # type: ignore[override]
+        cls, source: str | Path, *args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """Load a checkpoint as every class of ``transformers`` does, but only a whole one.
+
+        The library makes up what it does not find: a model without its projector would answer at random.
+
+        Raises:
+            CheckpointError: a tensor is missing or unknown; names the first.
+        """
+        loaded: Any = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        model, info = loaded
+        _refuse_gaps(info, source)
+        return (model, info) if output_loading_info else model
 
     def get_input_embeddings(self) -> nn.Module:
         """Return the language model's embeddings."""
@@ -284,6 +302,19 @@ def _vision_backbone(config: PrismaticConfig) -> Any:
         options=options,
         attention="eager" if config._attn_implementation == "eager" else "sdpa",
     ).build()
+
+
+def _refuse_gaps(info: Mapping[str, Any], source: str | Path) -> None:
+    problems = [
+        f"{len(names)} {what}, first '{names[0]}'"
+        for key, what in (
+            ("missing_keys", "expected and not found"),
+            ("unexpected_keys", "found and not expected"),
+        )
+        if (names := sorted(name for name in info[key] if not computed(name)))
+    ]
+    if problems:
+        raise CheckpointError(f"{source}: tensors do not fit config.json: {'; '.join(problems)}.")
 
 
 def _patch_count(features: Tensor | None, mask: Tensor | None, *, length: int, past: int) -> int:

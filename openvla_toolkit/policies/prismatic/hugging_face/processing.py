@@ -180,16 +180,22 @@ class PrismaticProcessor(ProcessorMixin):
         """Return ``input_ids`` and ``attention_mask`` [B, L], and ``pixel_values`` of as many pictures.
 
         Raises:
-            UserError: there are not as many texts as pictures.
+            UserError: there are not as many texts as pictures, or they differ in length and are not padded.
         """
         pixels = self.image_processor(images, return_tensors=return_tensors)["pixel_values"]
-        words = self.tokenizer(
-            text if isinstance(text, str) else list(text),
-            return_tensors=return_tensors,
-            padding=padding,
-            truncation=truncation,
-            max_length=max_length,
-        )
+        try:
+            words = self.tokenizer(
+                text if isinstance(text, str) else list(text),
+                return_tensors=return_tensors,
+                padding=padding,
+                truncation=truncation,
+                max_length=max_length,
+            )
+        except (ValueError, TypeError) as error:  # the tokenizer's words for both: rows of different lengths
+            raise UserError(
+                "the texts do not become one array of ids: each must be a str, and several of different "
+                f"lengths need 'padding=True' ({str(error).splitlines()[0]})."
+            ) from error
         texts = 1 if isinstance(text, str) else len(text)
         if len(pixels) != texts:
             raise UserError(

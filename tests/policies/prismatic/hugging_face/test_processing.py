@@ -101,6 +101,14 @@ def test_there_is_a_picture_for_every_text(folder: Path, picture: Image.Image) -
         AutoProcessor.from_pretrained(folder)(["a", "b"], picture)
 
 
+def test_texts_of_different_lengths_are_padded_when_asked(folder: Path, picture: Image.Image) -> None:
+    processor = AutoProcessor.from_pretrained(folder)
+    texts, pictures = ["lift", "push the red cube to the left"], [picture, picture]
+    with pytest.raises(UserError, match="need 'padding=True'"):
+        processor(texts, pictures)
+    assert len(processor(texts, pictures, padding=True)["input_ids"]) == 2
+
+
 @pytest.mark.parametrize("wrong", ["photo.png", None, [[0, 0, 0]]])
 def test_what_is_no_picture_is_refused(wrong: Any) -> None:
     with pytest.raises(UserError, match=f"a picture must be .*; {type(wrong).__name__} was given"):
