@@ -16,6 +16,7 @@ VERBS = {
     "run": "Run the stages of a recipe: prepare, train, evaluate, export, benchmark.",
     "check": "Say whether recipes are valid.",
     "show": "Print a recipe with every default filled in, or the JSON Schema of recipes.",
+    "data": "Convert data sets.",
     "plugins": "List installed components, or explain one.",
     "new": "Write a plugin package whose tests pass.",
     "doctor": "Say what is installed, what works and what is broken.",

@@ -16,6 +16,7 @@ from openvla_toolkit.stages.claim import claimed
 if TYPE_CHECKING:
     from openvla_toolkit.interfaces.dataset import DatasetConfig
     from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
+    from openvla_toolkit.interfaces.mixture import MixtureConfig
 
 __all__ = ["RunResult", "run"]
 
@@ -96,7 +97,7 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
         raise RecipeError("exporting is not built yet (see docs/explanation/limits.md).", path="export")
     if recipe.train is not None and not recipe.data:
         raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
-    prepared = prepare(cast("Sequence[DatasetConfig]", recipe.data), tell)
+    prepared = prepare(cast("Sequence[DatasetConfig | MixtureConfig]", recipe.data), tell)
     if recipe.policy is None:
         return RunResult(output=recipe.output, checkpoint=None)
 
