@@ -60,6 +60,12 @@ def tests(session: nox.Session) -> None:
 
 
 @nox.session(python=False, requires=["develop"])
+def conformance(session: nox.Session) -> None:
+    """Compare with the original: the kit that ``OPENVLA_CONFORMANCE_KIT`` names, or the trimmed one."""
+    _run(session, "pytest", "tests/conformance", *session.posargs, OMP_NUM_THREADS="1")
+
+
+@nox.session(python=False, requires=["develop"])
 def lint(session: nox.Session) -> None:
     """Check style and formatting."""
     _run(session, "ruff", "check", ".")

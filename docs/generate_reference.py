@@ -180,13 +180,21 @@ def _cli() -> str:
     for verb in VERBS:
         command = openvla.get_command(group, verb)
         assert command is not None
-        context = click.Context(command, info_name=verb, parent=group)
-        parts.append(f"## openvla {verb}\n\n```text\n{command.get_help(context)}\n```")
+        parts += _helps(command, click.Context(command, info_name=verb, parent=group), f"## openvla {verb}")
     codes = (
         "0 done, 1 something failed, 2 the user can mend it, 130 interrupted. "
         "`--debug` anywhere on the line shows the traceback."
     )
     return _page("Command line", *parts, "## Exit codes", codes)
+
+
+def _helps(command: click.Command, context: click.Context, heading: str) -> list[str]:
+    """Return the help of a verb, and of the verbs inside it under headings one level below."""
+    parts = [f"{heading}\n\n```text\n{command.get_help(context)}\n```"]
+    if isinstance(command, click.Group):
+        for name, inner in sorted(command.commands.items()):
+            parts += _helps(inner, click.Context(inner, info_name=name, parent=context), f"#{heading} {name}")
+    return parts
 
 
 def _python() -> str:

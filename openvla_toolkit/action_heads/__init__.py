@@ -26,6 +26,10 @@ class TokensConfig(ActionHeadConfig):
     predict_stop: bool = True
     """Also learn the end-of-sequence id that follows the actions."""
 
+    def architecture(self) -> TokensConfig:
+        """Return what a checkpoint and its use must agree on: how ids are chosen is free."""
+        return self.model_copy(update={"constrain": True})
+
     def build(self, *, vocabulary_size: int, end_id: int, separator_id: int | None) -> TokenHead:
         """Make the head (see ``interfaces.action_head.ActionHeadConfig``)."""
         from openvla_toolkit.action_heads.token_head import TokenHead

@@ -11,8 +11,11 @@ import re
 from pathlib import Path
 
 __all__ = [
+    "ADAPTER_FILE",
+    "BLOCK",
     "CONFIG_FILE",
     "CONTRACT_FILE",
+    "PREPROCESSOR_FILE",
     "STATE_FILE",
     "STATISTICS_FILE",
     "TRAINING_STATE",
@@ -20,7 +23,12 @@ __all__ = [
     "checkpoints_of",
 ]
 
+BLOCK = "openvla_toolkit"
+"""The key of ``config.json`` under which the toolkit keeps its own settings."""
+
 CONFIG_FILE = "config.json"
+ADAPTER_FILE = "adapter_config.json"
+PREPROCESSOR_FILE = "preprocessor_config.json"
 WEIGHTS_FILE = "model.safetensors"
 CONTRACT_FILE = "contract.json"
 STATISTICS_FILE = "dataset_statistics.json"

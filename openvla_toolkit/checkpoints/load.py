@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from openvla_toolkit.checkpoints.layout import CONFIG_FILE
+from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, BLOCK, CONFIG_FILE
 from openvla_toolkit.checkpoints.locate import locate
-from openvla_toolkit.core.errors import CheckpointError
+from openvla_toolkit.core.errors import CheckpointError, UserError
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.interfaces.policy import Policy, PolicyConfig
 
 __all__ = ["BLOCK", "load_policy", "policy_block", "read_settings"]
-
-BLOCK = "openvla_toolkit"
-"""The key of ``config.json`` under which the toolkit keeps its own settings."""
 
 
 def load_policy(
@@ -25,54 +21,66 @@ def load_policy(
     *,
     device: str = "cpu",
     dtype: Literal["float32", "bfloat16", "float16"] = "float32",
+    **settings: Any,
 ) -> Policy:
-    """Load a policy from a folder, a run folder, a shipped name (``tabletop-tiny``) or a hub id.
+    """Load a policy from a folder, a run, an adapter, a name (``tabletop-tiny``) or a hub id.
 
     Args:
         device: where the parameters go (``cpu``, ``cuda``, ``cuda:1``).
         dtype: their number type in memory.
+        settings: further settings of the policy, such as ``attention``, ``quantization``, ``prompt`` or
+            ``head``; what the checkpoint states itself cannot be changed.
 
     Raises:
         MissingFile: nothing goes by that name.
-        CheckpointError: the checkpoint is damaged or does not fit its settings.
+        CheckpointError: the checkpoint is damaged, or does not fit its or the given settings.
         UnknownComponent: a component it was made with is not installed.
+        UserError: the policy has no such setting.
     """
-    folder = locate(source)
-    settings = read_settings(folder)
-    config = settings.model_copy(update={"weights": str(folder), "dtype": dtype})
+    place = locate(source)
+    stored = read_settings(place)
+    given = _validated(type(stored), {"weights": str(place), "dtype": dtype, **settings})
+    config = stored.model_copy(update={key: getattr(given, key) for key in given.model_fields_set})
     policy: Policy = config.build()
     policy.module.to(device)
     policy.module.eval()
     return policy
 
 
-def read_settings(folder: Path) -> PolicyConfig:
+def read_settings(place: Path) -> PolicyConfig:
     """Read the settings that the policy in a folder was made with.
 
     Raises:
         CheckpointError: there are none, or they are damaged.
     """
-    place = folder / CONFIG_FILE
+    from openvla_toolkit.checkpoints.formats.content import field, read_json
+    from openvla_toolkit.checkpoints.formats.reading import read_content
+
+    file = place / CONFIG_FILE
+    if file.is_file() and not (place / ADAPTER_FILE).is_file() and BLOCK in (config := read_json(file)):
+        settings = field(config, f"{BLOCK}.policy", dict, place=file)
+    else:
+        settings = dict(read_content(place).policy)
+    kind: Any = load("policy", field(settings, "name", str, place=f"{file}: {BLOCK}.policy"))
     try:
-        block = json.loads(place.read_text())[BLOCK]
-        settings = block["policy"]
-        name = settings["name"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{place} has no block '{BLOCK}' with a policy's settings: the toolkit did not write it "
-            f"({error!r})."
-        ) from error
-    config = load("policy", name)
-    try:
-        return config.model_validate(settings)  # type: ignore[return-value]
+        return kind.model_validate({"weights": str(place), **settings})  # type: ignore[no-any-return]
     except ValidationError as error:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"]))
-        raise CheckpointError(f"{place}: {BLOCK}.policy.{where}: {problem['msg']}.") from error
+        raise CheckpointError(f"{file}: {BLOCK}.policy.{where}: {problem['msg']}.") from error
 
 
 def policy_block(config: PolicyConfig) -> dict[str, Any]:
     """Return what ``read_settings`` reads back, to be stored under ``BLOCK``."""
     from openvla_toolkit import __version__
 
-    return {"version": __version__, "policy": config.model_dump(mode="json", exclude={"dtype"})}
+    return {"version": __version__, "policy": config.model_dump(mode="json", exclude={*config.execution})}
+
+
+def _validated(kind: type[PolicyConfig], settings: dict[str, Any]) -> PolicyConfig:
+    try:
+        return kind.model_validate(settings)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"])) or kind.__name__
+        raise UserError(f"cannot load with '{where}': {problem['msg']}.") from error

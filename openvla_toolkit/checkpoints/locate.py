@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from openvla_toolkit.checkpoints.layout import CONFIG_FILE, checkpoints_of
-from openvla_toolkit.core.errors import CheckpointError, MissingFile, did_you_mean
+from openvla_toolkit.catalog.models import available_models, model_entry
+from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, CONFIG_FILE, checkpoints_of
+from openvla_toolkit.core.errors import CheckpointError, MissingFile, UserError, did_you_mean
 from openvla_toolkit.core.storage import is_partial
 
 __all__ = ["locate", "shipped_policies"]
@@ -16,10 +17,12 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
 def locate(source: str | Path) -> Path:
-    """Return the policy folder that ``source`` stands for.
+    """Return the policy folder, or the ``.pt`` file of a training run, that ``source`` stands for.
 
-    Tried in this order: a policy folder; a run folder or its ``checkpoints`` (the last whole checkpoint); a
-    shipped name; a hub id, from the hub's cache or by download (``HF_HUB_OFFLINE`` is respected).
+    Tried in this order: a policy folder, an adapter's, or a training run of the original; a run folder or its
+    ``checkpoints`` (the last whole checkpoint); a shipped name; a model of the catalog
+    (``prism-dinosiglip+7b``); a hub id, from the hub's cache or by download (``HF_HUB_OFFLINE`` is
+    respected).
 
     Raises:
         CheckpointError: the folder holds no whole checkpoint, or the hub refuses.
@@ -28,15 +31,20 @@ def locate(source: str | Path) -> Path:
     path = Path(source).expanduser()
     if path.is_dir():
         return _in_folder(path)
+    if path.is_file() and path.suffix == ".pt":
+        return path
     shipped = shipped_policies()
     if str(source) in shipped:
         return shipped[str(source)]
+    if not path.exists() and (published := _published(str(source))):
+        return published
     if not path.exists() and _HUB_ID.fullmatch(str(source)):
         return _from_hub(str(source))
     names = ", ".join(shipped) or "none"
+    near = did_you_mean(str(source), [*shipped, *available_models()])
     raise MissingFile(
-        f"no policy '{source}': no such folder, and no shipped name.{did_you_mean(str(source), shipped)} "
-        f"Shipped: {names}."
+        f"no policy '{source}': no such folder, and no shipped name.{near} Shipped: {names}; "
+        "'openvla models list' shows what the hub has."
     )
 
 
@@ -50,22 +58,45 @@ def shipped_policies() -> dict[str, Path]:
 def _in_folder(path: Path) -> Path:
     if is_partial(path):
         raise CheckpointError(f"{path} was never finished; take a folder without '.partial' in its name.")
-    if (path / CONFIG_FILE).is_file():
+    if any((path / name).is_file() for name in (CONFIG_FILE, ADAPTER_FILE)):
         return path
     run = path.parent if path.name == "checkpoints" else path
     if whole := checkpoints_of(run):
         return whole[-1]
+    if any((run / "checkpoints").glob("*.pt")):
+        return run
     raise CheckpointError(
         f"{path} is no policy: it has neither a {CONFIG_FILE} nor a whole checkpoint (checkpoints/step-*)."
     )
 
 
-def _from_hub(name: str) -> Path:
+def _published(name: str) -> Path | None:
+    """Return where a model of the catalog lies, fetched when needed; None when the catalog has none such."""
+    try:
+        entry = model_entry(name)
+    except UserError:
+        return None
+    if entry.repository is None:
+        raise MissingFile(
+            f"no weights of '{name}' were released; 'openvla models describe {name}' tells more."
+        )
+    files = [f"{entry.folder}/{file}".lstrip("/") for file in entry.files]
+    return _from_hub(entry.repository, only=files or None) / entry.folder
+
+
+def _from_hub(name: str, *, only: list[str] | None = None) -> Path:
+    """Fetch a repository's files, or some of them; ``.pt`` only where it has nothing in safetensors."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
+    other = ["*.bin", "*.msgpack", "*.h5", "*.gguf"]
     try:
-        return Path(snapshot_download(name, ignore_patterns=["*.bin", "*.pt", "*.msgpack", "*.h5", "*.gguf"]))
+        if only is not None:
+            return Path(snapshot_download(name, allow_patterns=only))
+        folder = Path(snapshot_download(name, ignore_patterns=[*other, "*.pt"]))
+        if any(folder.glob("*.safetensors")):
+            return folder
+        return Path(snapshot_download(name, ignore_patterns=other))
     except RepositoryNotFoundError as error:
         raise MissingFile(
             f"the hub has no model '{name}', or it is private: check the name, or log in (hf auth login)."

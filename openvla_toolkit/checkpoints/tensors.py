@@ -15,7 +15,7 @@ from openvla_toolkit.checkpoints.layout import WEIGHTS_FILE
 from openvla_toolkit.core.errors import CheckpointError
 from openvla_toolkit.core.storage import storage_errors
 
-__all__ = ["load_into", "read_tensors", "write_tensors"]
+__all__ = ["load_into", "read_tensors", "write_sharded", "write_tensors"]
 
 _INDEX_FILE = WEIGHTS_FILE + ".index.json"
 _CODES = {
@@ -58,6 +58,43 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], *, dtype: torch.dty
         for name, value in tensors.items():
             whole = value.detach().to("cpu", kinds[name]).contiguous().reshape(-1)
             file.write(whole.view(torch.uint8).numpy().data)
+
+
+def write_sharded(
+    folder: Path,
+    tensors: Mapping[str, Tensor],
+    *,
+    dtype: torch.dtype | None = None,
+    shard_bytes: int | None = None,
+) -> None:
+    """Write a checkpoint as one file, or as several of at most ``shard_bytes`` with an index beside.
+
+    A tensor that is larger by itself gets a file of its own.
+
+    Raises:
+        StorageError: the disk is full or refuses to be written.
+    """
+    shards: list[dict[str, Tensor]] = [{}]
+    total = filled = 0
+    for name, value in tensors.items():
+        size = value.numel() * (dtype if dtype and value.is_floating_point() else value.dtype).itemsize
+        if shard_bytes is not None and filled and filled + size > shard_bytes:
+            shards.append({})
+            filled = 0
+        shards[-1][name] = value
+        total, filled = total + size, filled + size
+    if len(shards) == 1:
+        write_tensors(folder / WEIGHTS_FILE, tensors, dtype=dtype)
+        return
+    stem = WEIGHTS_FILE.removesuffix(".safetensors")
+    places: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"{stem}-{number:05d}-of-{len(shards):05d}.safetensors"
+        write_tensors(folder / file, shard, dtype=dtype)
+        places |= dict.fromkeys(shard, file)
+    index = {"metadata": {"total_size": total}, "weight_map": dict(sorted(places.items()))}
+    with storage_errors(folder):
+        (folder / _INDEX_FILE).write_text(json.dumps(index, indent=2) + "\n")
 
 
 def read_tensors(folder: Path) -> Iterator[tuple[str, Tensor]]:

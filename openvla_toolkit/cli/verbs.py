@@ -17,6 +17,8 @@ VERBS = {
     "check": "Say whether recipes are valid.",
     "show": "Print a recipe with every default filled in, or the JSON Schema of recipes.",
     "data": "Convert data sets.",
+    "predict": "Print the action that a policy takes for a picture and an instruction.",
+    "models": "List published models, describe one, convert checkpoints and verify them.",
     "plugins": "List installed components, or explain one.",
     "new": "Write a plugin package whose tests pass.",
     "doctor": "Say what is installed, what works and what is broken.",

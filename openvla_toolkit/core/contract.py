@@ -85,6 +85,15 @@ class ImageRecipe(Section):
     """Edge of the square input, pixels."""
     means: tuple[tuple[float, float, float], ...]
     stds: tuple[tuple[float, float, float], ...]
+    edges: tuple[int, ...] | None = None
+    """Per tower, what the shorter edge is resized to before the centre crop; None: ``size``."""
+    fills: tuple[tuple[int, int, int], ...] | None = None
+    """Per tower, the colour a letterbox pads with (0..255); None: the tower's own mean."""
+
+    def padding(self) -> tuple[tuple[int, int, int], ...]:
+        """Return per tower the colour a letterbox pads with."""
+        own = tuple((int(red * 255), int(green * 255), int(blue * 255)) for red, green, blue in self.means)
+        return self.fills or own
 
 
 class PromptRecipe(Section):

@@ -89,6 +89,11 @@ def select_statistics(statistics: Mapping[str, Statistics], key: str | None) -> 
         return next(iter(statistics.values()))
     if key is not None and key in statistics:
         return statistics[key]
+    if not statistics:
+        raise ContractMismatch(
+            "this policy has no statistics of actions: it was never trained to act, or its checkpoint lacks "
+            "dataset_statistics.json."
+        )
     known = "; ".join(
         f"{name} ({len(entry.action.mean)}-D action, {entry.num_transitions} frames)"
         for name, entry in sorted(statistics.items())
@@ -96,7 +101,7 @@ def select_statistics(statistics: Mapping[str, Statistics], key: str | None) -> 
     problem = (
         f"no statistics named '{key}'" if key is not None else "unnorm_key is needed to choose the statistics"
     )
-    raise ContractMismatch(f"{problem}. This policy has: {known or 'none'}.")
+    raise ContractMismatch(f"{problem}. This policy has: {known}.")
 
 
 def normalize(values: NDArray[Any], moments: Moments, rule: Normalization) -> NDArray[np.float32]:

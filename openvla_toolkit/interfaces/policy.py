@@ -76,6 +76,8 @@ class PolicyConfig(ComponentConfig):
     """Settings of one policy."""
 
     kind: ClassVar[str] = "policy"
+    execution: ClassVar[tuple[str, ...]] = ("dtype",)
+    """Settings that say how a policy is loaded and run, not what it is; a checkpoint does not keep them."""
 
     weights: str | None = None
     """A checkpoint to start from: a folder, a shipped name (``tabletop-tiny``) or a hub id; None for none."""

@@ -20,7 +20,7 @@ __all__ = ["build"]
 
 def build(config: CausalLMConfig) -> LanguageModel:
     """Make module and tokenizer; the module has one embedding row per id, rounded up."""
-    tokenizer = open_tokenizer(config.tokenizer or str(config.weights))
+    tokenizer = open_tokenizer(config.tokenizer or str(config.weights), pad_token=config.pad_token)
     module = _fresh(config, tokenizer) if config.weights is None else _pretrained(config, tokenizer)
     module.config.pad_token_id = tokenizer.pad_token_id
     return LanguageModel(module=module, tokenizer=tokenizer)

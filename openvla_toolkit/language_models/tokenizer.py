@@ -17,8 +17,8 @@ PAD_TOKEN = "<PAD>"
 _SHIPPED = Path(__file__).with_name("tokenizers")
 
 
-def open_tokenizer(source: str) -> PreTrainedTokenizerFast:
-    """Open a tokenizer by shipped name, folder or hub id; ``<PAD>`` is added where it has no padding token.
+def open_tokenizer(source: str, *, pad_token: str = PAD_TOKEN) -> PreTrainedTokenizerFast:
+    """Open a tokenizer by shipped name, folder or hub id; ``pad_token`` is added where it has none.
 
     A folder's ``tokenizer.json`` is taken as it stands: building it anew from its class, as ``AutoTokenizer``
     does, may change how white space is split.
@@ -42,6 +42,6 @@ def open_tokenizer(source: str) -> PreTrainedTokenizerFast:
     if not tokenizer.is_fast:
         raise UserError(f"the tokenizer '{source}' has no fast form (tokenizer.json), which is needed.")
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        tokenizer.add_special_tokens({"pad_token": PAD_TOKEN})
+        tokenizer.add_special_tokens({"pad_token": pad_token})
     tokenizer.padding_side = "right"
     return tokenizer  # type: ignore[no-any-return]

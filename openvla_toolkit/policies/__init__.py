@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +28,11 @@ class OpenVLAConfig(PolicyConfig):
     ``weights`` everything comes from the checkpoint, and what is given besides must agree with it.
     """
 
+    execution: ClassVar[tuple[str, ...]] = (
+        *PolicyConfig.execution,
+        *("attention", "quantization", "tokenizer", "base", "merge"),
+    )
+
     name: Literal["openvla"] = "openvla"
     vision_backbone: AnyVisionBackbone | None = None
     """Pixels to patch features."""
@@ -49,8 +54,19 @@ class OpenVLAConfig(PolicyConfig):
     """How actions are brought to [-1, 1]; the 1 % and 99 % quantiles by default."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Ids of a conversation beyond this are cut off; 2048 by default."""
-    freeze: tuple[Literal["vision_backbone", "projector", "language_model"], ...] = ()
-    """Parts that training leaves as they are."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """Implementation of the language model's attention (``eager``: of the vision backbone's too)."""
+    quantization: Literal["8bit", "4bit"] | None = None
+    """Keep the language model's linear layers in 8 or 4 bits (bitsandbytes); for acting, not for training."""
+    tokenizer: str | None = None
+    """Folder or hub id of a tokenizer, for training runs of the original, which do not bring theirs."""
+    base: str | None = None
+    """What an adapter in ``weights`` is put on; None takes the one it was trained on."""
+    merge: bool = True
+    """Add an adapter in ``weights`` to the parameters; else it is kept apart (needs peft)."""
+    freeze: tuple[Literal["vision_backbone", "projector", "language_model", "language_model_body"], ...] = ()
+    """Parts that training leaves as they are; ``language_model_body`` is all of the language model but its
+    embeddings, last block and output layer."""
 
     @model_validator(mode="after")
     def _has_a_source(self) -> OpenVLAConfig:

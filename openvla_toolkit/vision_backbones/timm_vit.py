@@ -65,7 +65,13 @@ class TimmBackbone(nn.Module):
             size=config.image_size,
             means=config.mean or tuple(tuple(entry["mean"]) for entry in own),
             stds=config.std or tuple(tuple(entry["std"]) for entry in own),
+            edges=config.edges,
+            fills=config.fills,
         )
+
+    def never_executed(self) -> list[nn.Module]:
+        """Return what lies behind the features and takes no gradient."""
+        return [module for tower in self.towers() for module in _never_executed(tower)]
 
     def shard_units(self) -> list[nn.Module]:
         """Return the transformer blocks of all towers."""
@@ -102,8 +108,9 @@ def _tower(config: TimmConfig, index: int) -> Any:
         raise UserError(
             f"timm cannot make '{name}' with {options or 'no options'}: {error}.{hint}"
         ) from error
-    if not hasattr(tower, "forward_intermediates") or len(getattr(tower, "blocks", ())) < 2:
-        raise UserError(f"'{name}' is no Vision Transformer of at least two blocks.")
+    has_patches = hasattr(getattr(tower, "patch_embed", None), "num_patches")
+    if not has_patches or len(getattr(tower, "blocks", ())) < 2:
+        raise UserError(f"'{name}' is no Vision Transformer of at least two blocks on square patches.")
     if not config.pretrained:
         _initialise(tower, config)
     if config.attention == "eager":

@@ -61,7 +61,55 @@ def test_a_hub_id_is_taken_from_the_hub(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert locate("openvla/openvla-7b") == tmp_path
-    assert asked == ["openvla/openvla-7b"]
+    assert {*asked} == {"openvla/openvla-7b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "repository", "files", "folder"),
+    [
+        (
+            "phi-2+3b",
+            "TRI-ML/prismatic-vlms",
+            ["phi-2+3b/config.json", "phi-2+3b/checkpoints/latest-checkpoint.pt"],
+            "phi-2+3b",
+        ),
+        (
+            "openvla/openvla-7b-prismatic",
+            "openvla/openvla-7b-prismatic",
+            [
+                "config.json",
+                "dataset_statistics.json",
+                "checkpoints/step-295000-epoch-40-loss=0.2200.pt",
+            ],
+            "",
+        ),
+        ("openvla/openvla-7b-v01", "openvla/openvla-7b-v01", None, ""),
+    ],
+)
+def test_of_a_catalogued_model_only_its_own_files_are_fetched(
+    name: str,
+    repository: str,
+    files: list[str] | None,
+    folder: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def download(asked: str, *, allow_patterns: list[str] | None = None, **_: object) -> str:
+        assert (asked, allow_patterns) == (repository, files)
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert locate(name) == tmp_path / folder
+
+
+def test_what_was_never_released_is_no_typing_mistake() -> None:
+    with pytest.raises(MissingFile, match=r"no weights of 'siglip-224px\+mx-bridge' were released"):
+        locate("siglip-224px+mx-bridge")
+
+
+def test_a_name_near_one_of_the_catalog_is_suggested() -> None:
+    with pytest.raises(MissingFile, match=r"Did you mean 'prism-dinosiglip-224px\+7b'\?"):
+        locate("prism-dinosiglip-224p+7b")
 
 
 def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,8 +125,8 @@ def test_an_unreachable_hub_is_a_clear_error(monkeypatch: pytest.MonkeyPatch) ->
     ("text", "message"),
     [
         ("{}", "no block 'openvla_toolkit'"),
-        ("[1]", "no block"),
-        ("{", "no block"),
+        ("[1]", r"config\.json is damaged: it holds no JSON object"),
+        ("{", r"config\.json is missing or damaged"),
         (
             '{"openvla_toolkit": {"policy": {"name": "openvla", "chunk": 0, "weights": "x"}}}',
             "policy.chunk: Input",

@@ -63,8 +63,20 @@ def _dots(folder: Path) -> Mapping[str, Any]:
     return {"environment": DotsConfig(), "episodes": 4, "parallel": 2, "workers": 1, "filmstrips": 1}
 
 
+def _prismatic_vision(folder: Path) -> Mapping[str, Any]:
+    return {"id": "clip-vit-b", "options": {"embed_dim": 24, "depth": 3, "num_heads": 2}}
+
+
+def _prismatic_language(folder: Path) -> Mapping[str, Any]:
+    sizes = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+    settings = {**dict(zip(sizes, (16, 32, 2, 2), strict=True)), "num_key_value_heads": 1}
+    return {"id": "mistral-v0.1-7b-pure", "settings": settings, "tokenizer": "tabletop"}
+
+
 SETTINGS: Mapping[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("vision_backbone", "timm"): lambda folder: tiny_policy().model_dump()["vision_backbone"],
+    ("vision_backbone", "prismatic"): _prismatic_vision,
+    ("language_model", "prismatic-lm"): _prismatic_language,
     ("language_model", "causal-lm"): lambda folder: tiny_policy().model_dump()["language_model"],
     ("policy", "openvla"): lambda folder: tiny_policy().model_dump(),
     ("embodiment", "custom"): _custom,

@@ -161,6 +161,7 @@ def test_workers_end_on_an_interrupt(world: ModuleType) -> None:
 
 
 INTERRUPTED = """
+import signal
 import sys
 from pathlib import Path
 import point_world
@@ -170,6 +171,7 @@ from openvla_toolkit.environments.tabletop.settings import TabletopWorld
 from openvla_toolkit.evaluators import ClosedLoopConfig
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
     environment = point_world.PointWorldConfig()
     config = ClosedLoopConfig(environment=environment, episodes=10**6, workers=2, filmstrips=0)
     progress = lambda done, values: done == AFTER and print("running", flush=True)
@@ -200,7 +202,11 @@ def test_ctrl_c_ends_everything_quietly(tmp_path: Path, moment: str) -> None:
         time.sleep(0.4 if moment == "starting" else 0)
         os.killpg(process.pid, signal.SIGINT)
         # Workers hold the same pipes: that these end shows that every worker has ended.
-        _, complaints = process.communicate(timeout=60)
+        try:
+            _, complaints = process.communicate(timeout=60)
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
     assert complaints == ""
     assert process.returncode == 130
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from openvla_toolkit.core.errors import MissingFile, UserError
-from openvla_toolkit.language_models import CausalLMConfig
+from openvla_toolkit.language_models import CausalLMConfig, PrismaticLanguageConfig
 from openvla_toolkit.language_models.tokenizer import open_tokenizer
 
 LLAMA: dict[str, Any] = {
@@ -115,3 +116,43 @@ def test_any_text_is_read_back_and_never_uses_action_ids(text: str) -> None:
     ids = TABLETOP(text, add_special_tokens=False).input_ids
     assert max(ids, default=0) < TABLETOP.vocab_size - 256
     assert TABLETOP.decode(ids) == text
+
+
+def test_a_prismatic_language_model_by_id_is_a_causal_language_model() -> None:
+    small = {**LLAMA, "num_key_value_heads": 1}
+    config = PrismaticLanguageConfig(id="vicuna-v15-7b", settings=small, tokenizer="tabletop")
+    module, tokenizer = built(config)
+    assert type(module).__name__ == "LlamaForCausalLM"
+    assert (module.config.hidden_size, module.config.rms_norm_eps) == (16, 1e-5)
+    assert tokenizer.pad_token == "<PAD>"
+    assert config.architecture() == config.plain()
+    assert isinstance(config.architecture(), CausalLMConfig)
+
+
+def test_published_weights_come_from_the_hub_with_the_right_padding_token() -> None:
+    config = PrismaticLanguageConfig(id="phi-2-3b", pretrained=True, attention="eager").plain()
+    assert (config.weights, config.pad_token, config.attention) == ("microsoft/phi-2", "<|pad|>", "eager")
+    unreachable = PrismaticLanguageConfig(id="llama2-7b-pure")
+    with pytest.raises(MissingFile, match="no tokenizer 'meta-llama/Llama-2-7b-hf'"):
+        unreachable.build()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"id": "llama2-7b"}, r"Did you mean 'llama2-7b-\w+'\?"),
+        ({"id": "phi-2-3b", "pretrained": True, "settings": {"hidden_size": 8}}, "leave them out"),
+    ],
+)
+def test_contradictory_settings_of_an_id_are_refused(given: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        PrismaticLanguageConfig(**given)
+
+
+def test_the_padding_token_can_be_named(tmp_path: Path) -> None:
+    TABLETOP.save_pretrained(tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings.pop("pad_token", None)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    (tmp_path / "special_tokens_map.json").unlink(missing_ok=True)
+    assert open_tokenizer(str(tmp_path), pad_token="<|pad|>").pad_token == "<|pad|>"

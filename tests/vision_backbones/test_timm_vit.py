@@ -9,7 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from openvla_toolkit.core.errors import UserError
-from openvla_toolkit.vision_backbones import TimmConfig
+from openvla_toolkit.vision_backbones import PrismaticVisionConfig, TimmConfig
 
 SMALL: dict[str, Any] = {"embed_dim": 24, "depth": 3, "num_heads": 2}
 DINO = "vit_large_patch14_reg4_dinov2.lvd142m"
@@ -121,7 +121,61 @@ def test_what_cannot_be_made_is_a_user_error(settings: dict[str, Any], message: 
 
 
 def test_one_value_per_model_is_needed() -> None:
-    with pytest.raises(ValidationError, match="'mean' has 1 colours for 2 models"):
+    with pytest.raises(ValidationError, match="'mean' has 1 entries for 2 models"):
         TimmConfig(models=(DINO, SIGLIP), image_size=28, mean=((0.5, 0.5, 0.5),))
     with pytest.raises(ValidationError, match=r"'options\.depth' has 1 values for 2 models"):
         TimmConfig(models=(DINO, SIGLIP), image_size=28, options={"depth": [2]})
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("deit3_small_patch16_224", 48),
+        ("deit_tiny_distilled_patch16_224", 48),
+        ("eva02_tiny_patch14_224", 42),
+        ("beit_base_patch16_224", 48),
+        ("vit_base_patch16_dinov3", 48),
+        ("vit_small_patch14_dinov2", 42),
+        ("vit_medium_patch16_gap_240", 48),
+        ("flexivit_small", 48),
+    ],
+)
+def test_any_vision_transformer_of_timm_serves(name: str, size: int) -> None:
+    backbone = TimmConfig(models=(name,), image_size=size, options={"depth": 2}).build().eval()
+    features = backbone(torch.randn(2, 3, size, size))
+    assert features.shape == (2, 9, backbone.embed_dim)
+    assert (features[0] - features[1]).abs().max() > 1e-3
+    features.sum().backward()
+    for key, parameter in backbone.named_parameters():
+        assert parameter.requires_grad == (parameter.grad is not None), key
+
+
+@pytest.mark.parametrize("name", ["resnet18", "naflexvit_base_patch16_gap"])
+def test_what_has_no_square_patches_is_refused(name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        TimmConfig(models=(name,), image_size=48).build()
+
+
+def test_a_prismatic_backbone_by_id_is_a_timm_backbone() -> None:
+    small = {"embed_dim": [24, 36], "depth": 3, "num_heads": 2}
+    config = PrismaticVisionConfig(id="dinoclip-vit-l-336px", resize="letterbox", options=small)
+    backbone = config.build()
+    recipe = backbone.image_recipe()
+    assert (backbone.embed_dim, backbone.num_patches, recipe.size) == (60, 576, 336)
+    assert recipe.means == ((0.485, 0.456, 0.406), (0.48145466, 0.4578275, 0.40821073))
+    # Each tower computes with the activation of its pretrained weights.
+    activations = [type(tower.blocks[0].mlp.act).__name__ for tower in backbone.towers()]
+    assert activations == ["GELU", "QuickGELU"]
+    # A checkpoint keeps plain settings, which do not depend on the catalog.
+    kept = PrismaticVisionConfig(**{**config.model_dump(), "pretrained": True}).architecture()
+    assert isinstance(kept, TimmConfig)
+    assert not kept.pretrained
+    assert kept == config.architecture()
+    assert PrismaticVisionConfig(id="clip-vit-b", pretrained=True).plain().pretrained
+    crop = PrismaticVisionConfig(id="clip-vit-b", resize="resize-crop", options={"depth": 2}).build()
+    assert crop.image_recipe().edges == (248,)
+
+
+def test_an_unknown_id_is_refused_with_the_nearest() -> None:
+    with pytest.raises(ValidationError, match=r"Did you mean 'dinosiglip-vit-so-224px'\?"):
+        PrismaticVisionConfig(id="dinosiglip-vit-so-224")

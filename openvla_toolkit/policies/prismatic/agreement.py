@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from openvla_toolkit.core.component import ComponentConfig
@@ -11,17 +11,20 @@ from openvla_toolkit.policies import OpenVLAConfig
 
 __all__ = ["agree"]
 
-_FREE = ("name", "weights", "dtype", "freeze", "projector_std")
+_FREE = ("name", "weights", "freeze", "projector_std", *OpenVLAConfig.execution)
 """Settings that say nothing about what is in the checkpoint."""
 
 
-def agree(given: OpenVLAConfig, stored: OpenVLAConfig, *, place: str) -> None:
+def agree(given: OpenVLAConfig, stored: OpenVLAConfig, *, place: str, assumed: Collection[str] = ()) -> None:
     """Check that every setting given explicitly has the checkpoint's value.
+
+    Args:
+        assumed: settings that the checkpoint does not state.
 
     Raises:
         CheckpointError: one has not; names the setting and both values.
     """
-    for key in given.model_fields_set - {*_FREE}:
+    for key in given.model_fields_set - {*_FREE, *assumed}:
         value = getattr(given, key)
         if value is not None:
             for path, ours, theirs in _differences(key, _plain(value), _plain(getattr(stored, key))):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import openvla_toolkit.core.torchvision_cpu  # noqa: F401
@@ -14,26 +12,26 @@ import openvla_toolkit.core.torchvision_cpu  # noqa: F401
 import torch
 from pydantic import ValidationError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from openvla_toolkit.checkpoints.layout import CONFIG_FILE, CONTRACT_FILE, STATISTICS_FILE
-from openvla_toolkit.checkpoints.load import read_settings
-from openvla_toolkit.checkpoints.locate import locate
-from openvla_toolkit.checkpoints.tensors import load_into, read_tensors
+from openvla_toolkit.checkpoints.formats import lora
+from openvla_toolkit.checkpoints.formats.content import UNKNOWN_ROBOT, Content
+from openvla_toolkit.checkpoints.formats.reading import read_content
+from openvla_toolkit.checkpoints.tensors import load_into
+from openvla_toolkit.checkpoints.tokenizer_files import read_tokenizer
 from openvla_toolkit.core.contract import Contract, ImageRecipe, Interface, Normalization, PromptRecipe
-from openvla_toolkit.core.errors import CheckpointError, ContractMismatch
+from openvla_toolkit.core.errors import CheckpointError, ContractMismatch, MissingDependency
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.core.statistics import Statistics
 from openvla_toolkit.policies import OpenVLAConfig
 from openvla_toolkit.policies.prismatic.agreement import agree
+from openvla_toolkit.policies.prismatic.freezing import withhold
 from openvla_toolkit.policies.prismatic.model import PrismaticModel, tied_names
 from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
 from openvla_toolkit.policies.prismatic.projector import Projector
+from openvla_toolkit.policies.prismatic.quantization import quantize
 
 __all__ = ["assemble", "empty_parameters", "filled", "restore"]
-
-NO_ROBOT = Interface(cameras={}, action=(), control_hz=1.0)
-"""The robot of a model that was trained on conversations only."""
 
 
 def assemble(
@@ -60,31 +58,71 @@ def restore(
     Raises:
         CheckpointError: the checkpoint is damaged, or contradicts a setting that was given.
     """
-    folder = locate(str(config.weights))
-    stored = read_settings(folder)
-    if not isinstance(stored, OpenVLAConfig):
-        raise CheckpointError(f"{folder} holds a policy '{stored.name}', not '{config.name}'.")
-    stored = filled(stored)
-    agree(config, stored, place=str(folder))
+    content = read_content(
+        str(config.weights), base=config.base, merge=config.merge, tokenizer=config.tokenizer
+    )
+    stored = filled(_settings(content, config))
+    agree(config, stored, place=content.place, assumed=content.assumed)
+    stored = _as_asked(stored, config)
     assert stored.vision_backbone is not None
     with empty_parameters():
-        language = _language_model(folder, stored)
-        module = _join(stored, stored.vision_backbone.architecture().build(), language)
+        language = _language_model(content, stored)
+        module = _join(stored, stored.vision_backbone.build(), language)
     tied = tied_names(module)
-    load_into(module, read_tensors(folder), dtype=getattr(torch, config.dtype), source=str(folder), tied=tied)
+    load_into(module, content.tensors(), dtype=getattr(torch, config.dtype), source=content.place, tied=tied)
     if tied:
         language.tie_weights()
-    kept = stored.model_copy(
-        update={"freeze": config.freeze, "weights": config.weights, "dtype": config.dtype}
-    )
-    contract = _read_contract(folder)
+    if content.adapter is not None:
+        lora.insert(module, content.adapter)
+    if config.quantization is not None:
+        quantize(module, config.quantization)
+    statistics_of_data = {**_statistics(content), **statistics}
     return OpenVLAPolicy(
-        kept,
+        stored,
         _frozen(module, config),
-        tokenizer=_read_tokenizer(folder),
-        contract=contract if robot is None else _for_robot(contract, robot),
-        statistics={**_read_statistics(folder), **statistics},
+        tokenizer=read_tokenizer(content.tokenizer, pad_token=content.pad_token),
+        contract=_restored_contract(content, stored, robot),
+        statistics=statistics_of_data,
     )
+
+
+def _settings(content: Content, config: OpenVLAConfig) -> OpenVLAConfig:
+    if content.policy["name"] != config.name:
+        raise CheckpointError(
+            f"{content.place} holds a policy '{content.policy['name']}', not '{config.name}'."
+        )
+    try:
+        return OpenVLAConfig.model_validate({"weights": content.place, **content.policy})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        where = ".".join(map(str, problem["loc"]))
+        raise CheckpointError(f"{content.place}: policy.{where}: {problem['msg']}.") from error
+
+
+def _as_asked(stored: OpenVLAConfig, config: OpenVLAConfig) -> OpenVLAConfig:
+    """Return the checkpoint's settings with what may be chosen anew: execution, and what was inferred."""
+    update = {key: getattr(config, key) for key in ("freeze", "weights", *config.execution)}
+    update |= {key: getattr(config, key) for key in ("prompt", "head") if getattr(config, key) is not None}
+    assert stored.vision_backbone is not None
+    update["vision_backbone"] = stored.vision_backbone.architecture()
+    if config.attention == "eager":
+        update["vision_backbone"] = update["vision_backbone"].model_copy(update={"attention": "eager"})
+    return stored.model_copy(update=update)
+
+
+def _restored_contract(content: Content, stored: OpenVLAConfig, robot: Interface | None) -> Contract:
+    contract = content.contract
+    if stored.prompt is not None and stored.prompt.name != contract.prompt.builder:
+        prompt = contract.prompt.model_copy(update={"builder": stored.prompt.name})
+        contract = contract.model_copy(update={"prompt": prompt})
+    return contract if robot is None else _for_robot(contract, robot)
+
+
+def _statistics(content: Content) -> dict[str, Statistics]:
+    return {
+        name: Statistics.from_json(entry, place=f"{content.place}: statistics of {name}")
+        for name, entry in content.statistics.items()
+    }
 
 
 def filled(config: OpenVLAConfig) -> OpenVLAConfig:
@@ -135,22 +173,22 @@ def _join(config: OpenVLAConfig, vision: Any, language: PreTrainedModel) -> Pris
 
 
 def _frozen(module: PrismaticModel, config: OpenVLAConfig) -> PrismaticModel:
-    for part in config.freeze:
-        module.get_submodule(part).requires_grad_(False)
+    withhold(module, config.freeze)
     return module
 
 
-def _language_model(folder: Path, stored: OpenVLAConfig) -> PreTrainedModel:
-    place = folder / CONFIG_FILE
+def _language_model(content: Content, stored: OpenVLAConfig) -> PreTrainedModel:
     try:
-        text_config: dict[str, Any] = json.loads(place.read_text())["text_config"]
-        settings = AutoConfig.for_model(**text_config)
+        settings = AutoConfig.for_model(**content.text_config)
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(
-            f"{place}: 'text_config' does not describe a language model: {error}."
+            f"{content.place}: 'text_config' does not describe a language model: {error}."
         ) from error
-    attention = getattr(stored.language_model, "attention", "sdpa")
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, attn_implementation=attention)
+    attention = stored.attention or getattr(stored.language_model, "attention", "sdpa")
+    try:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, attn_implementation=attention)
+    except ImportError as error:
+        raise MissingDependency(f"attention '{attention}'", "flash-attn", install="flash-attn") from error
     return model
 
 
@@ -162,7 +200,7 @@ def _contract(config: OpenVLAConfig, images: ImageRecipe, robot: Interface | Non
     code = getattr(config.head, "action_tokenizer", None)
     prompt = PromptRecipe(builder=config.prompt.name)
     contract = Contract(
-        robot=NO_ROBOT,
+        robot=UNKNOWN_ROBOT,
         cameras=config.cameras,
         chunk=config.chunk,
         images=images,
@@ -180,29 +218,3 @@ def _for_robot(contract: Contract, robot: Interface) -> Contract:
             f"{', '.join(robot.cameras) or 'none'}. Name its cameras in policy.cameras."
         )
     return contract.model_copy(update={"robot": robot})
-
-
-def _read_tokenizer(folder: Path) -> PreTrainedTokenizerFast:
-    place = folder / "tokenizer.json"
-    try:
-        json.loads(place.read_text(encoding="utf-8"))  # the library's own complaint does not name the file
-        return PreTrainedTokenizerFast.from_pretrained(folder)  # type: ignore[no-any-return]
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place} is missing or damaged: {error}.") from error
-
-
-def _read_contract(folder: Path) -> Contract:
-    place = folder / CONTRACT_FILE
-    try:
-        return Contract.model_validate_json(place.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise CheckpointError(f"{place} is missing or damaged: {str(error).splitlines()[0]}.") from error
-
-
-def _read_statistics(folder: Path) -> dict[str, Statistics]:
-    place = folder / STATISTICS_FILE
-    try:
-        entries: dict[str, Any] = json.loads(place.read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{place} is missing or damaged: {error}.") from error
-    return {name: Statistics.from_json(entry, place=f"{place}: {name}") for name, entry in entries.items()}

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from openvla_toolkit.core.contract import ImageRecipe
-from openvla_toolkit.core.errors import ContractMismatch
+from openvla_toolkit.core.errors import ContractMismatch, UserError
 
-__all__ = ["Pixels"]
+__all__ = ["Pixels", "Steps", "picture_array", "steps_of"]
+
+Colour = tuple[float, float, float]
 
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -18,49 +24,100 @@ _FILTERS = {
 }
 
 
-class Pixels:
-    """Resize, crop and normalise pictures as an image recipe says."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """What is done to a picture for one tower, in this order."""
 
-    def __init__(self, recipe: ImageRecipe) -> None:
-        self._recipe = recipe
-        self._tables = [_table(mean, std) for mean, std in zip(recipe.means, recipe.stds, strict=True)]
+    fill: tuple[int, int, int] | None
+    """Colour with which a letterbox makes it square; None for no letterbox."""
+    resize: int | tuple[int, int]
+    """The shorter edge, or height and width, pixels."""
+    resampling: Image.Resampling
+    crop: tuple[int, int]
+    """Height and width of the centre that is kept."""
+    mean: Colour
+    std: Colour
+
+
+def picture_array(picture: Any) -> NDArray[np.uint8]:
+    """Return a Pillow image as RGB uint8 [height, width, 3]; arrays pass through.
+
+    Raises:
+        UserError: it is neither.
+    """
+    if isinstance(picture, Image.Image):
+        return np.asarray(picture.convert("RGB"))
+    if isinstance(picture, np.ndarray):
+        return picture
+    raise UserError(
+        f"a picture must be a Pillow image or uint8 [height, width, 3]; {type(picture).__name__} was given."
+    )
+
+
+def steps_of(recipe: ImageRecipe) -> list[Steps]:
+    """Return the steps of every tower; each pads with its own mean unless the recipe says otherwise."""
+    size, towers = recipe.size, len(recipe.means)
+    fills = recipe.fills or [tuple(int(value * 255) for value in mean) for mean in recipe.means]
+    return [
+        Steps(
+            fill=fill if recipe.strategy == "letterbox" else None,  # type: ignore[arg-type]
+            resize=(size, size) if recipe.strategy == "resize-naive" else edge,
+            resampling=_FILTERS[recipe.interpolation],
+            crop=(size, size),
+            mean=mean,
+            std=std,
+        )
+        for fill, edge, mean, std in zip(
+            fills, recipe.edges or [size] * towers, recipe.means, recipe.stds, strict=True
+        )
+    ]
+
+
+class Pixels:
+    """Resize, crop and normalise pictures as an image recipe, or a list of steps per tower, says."""
+
+    def __init__(self, recipe: ImageRecipe | Sequence[Steps]) -> None:
+        self._towers = steps_of(recipe) if isinstance(recipe, ImageRecipe) else list(recipe)
+        self._tables = [_table(tower.mean, tower.std) for tower in self._towers]
 
     def __call__(self, picture: NDArray[np.uint8], *, camera: str) -> NDArray[np.float32]:
-        """Map a picture uint8 [height, width, 3] to pixels [3 x towers, size, size].
+        """Map a picture uint8 [height, width, 3] to pixels [3 x towers, height, width].
 
         Raises:
             ContractMismatch: it is no such array; names the camera.
         """
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3:
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
             raise ContractMismatch(
                 f"the picture of camera '{camera}' is {picture.dtype} {list(picture.shape)}; "
                 "uint8 [height, width, 3] (RGB) is expected."
             )
-        size = self._recipe.size
-        blocks = np.empty((len(self._tables), 3, size, size), dtype=np.float32)
-        square: NDArray[np.uint8] | None = None
-        for block, table, mean in zip(blocks, self._tables, self._recipe.means, strict=True):
-            if square is None or self._recipe.strategy == "letterbox":  # each tower pads with its own mean
-                square = self._square(picture, mean)
+        height, width = self._towers[0].crop
+        blocks = np.empty((len(self._towers), 3, height, width), dtype=np.float32)
+        made: dict[object, NDArray[np.uint8]] = {}  # towers often differ in mean and deviation only
+        for block, tower, table in zip(blocks, self._towers, self._tables, strict=True):
+            key = (tower.fill, tower.resize, tower.resampling, tower.crop)
+            if key not in made:
+                made[key] = _cut(picture, tower)
             for channel in range(3):
-                np.take(table[channel], square[..., channel], out=block[channel])
-        return blocks.reshape(-1, size, size)
-
-    def _square(self, picture: NDArray[np.uint8], mean: tuple[float, float, float]) -> NDArray[np.uint8]:
-        """Return uint8 [size, size, 3]."""
-        size, strategy = self._recipe.size, self._recipe.strategy
-        if picture.shape[:2] == (size, size):
-            return picture
-        image = Image.fromarray(picture)
-        resampling = _FILTERS[self._recipe.interpolation]
-        if strategy == "resize-naive":
-            return np.asarray(image.resize((size, size), resampling))
-        if strategy == "letterbox":
-            image = _padded(image, tuple(int(value * 255) for value in mean))
-        return np.asarray(_centre(image.resize(_short_edge(image.size, size), resampling), size))
+                np.take(table[channel], made[key][..., channel], out=block[channel])
+        return blocks.reshape(-1, height, width)
 
 
-def _table(mean: tuple[float, float, float], std: tuple[float, float, float]) -> NDArray[np.float32]:
+def _cut(picture: NDArray[np.uint8], steps: Steps) -> NDArray[np.uint8]:
+    """Return uint8 [height, width, 3] of the crop."""
+    if picture.shape[:2] == steps.crop and steps.resize in (steps.crop, steps.crop[0], steps.crop[1]):
+        return picture
+    image = Image.fromarray(picture)
+    if steps.fill is not None:
+        image = _padded(image, steps.fill)
+    if isinstance(steps.resize, int):
+        target = _short_edge(image.size, steps.resize)
+    else:
+        target = steps.resize[1], steps.resize[0]
+    return np.asarray(_centre(image.resize(target, steps.resampling), steps.crop))
+
+
+def _table(mean: Colour, std: Colour) -> NDArray[np.float32]:
     """Return [3, 256]: what each value of each channel becomes, in float32 as torchvision computes it."""
     values = np.arange(256, dtype=np.float32) / np.float32(255)
     means, stds = np.array(mean, dtype=np.float32)[:, None], np.array(std, dtype=np.float32)[:, None]
@@ -85,6 +142,7 @@ def _short_edge(size: tuple[int, int], target: int) -> tuple[int, int]:
     return int(target * width / height), target
 
 
-def _centre(image: Image.Image, size: int) -> Image.Image:
-    left, top = round((image.width - size) / 2.0), round((image.height - size) / 2.0)
-    return image.crop((left, top, left + size, top + size))
+def _centre(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    height, width = size
+    left, top = round((image.width - width) / 2.0), round((image.height - height) / 2.0)
+    return image.crop((left, top, left + width, top + height))

@@ -19,7 +19,7 @@ from transformers import DynamicCache, PreTrainedModel
 from openvla_toolkit.interfaces.vision_backbone import VisionBackbone
 from openvla_toolkit.policies.prismatic.projector import Projector
 
-__all__ = ["DecodingState", "PrismaticModel", "splice", "tied_names"]
+__all__ = ["DecodingState", "PictureReader", "PrismaticModel", "splice", "tied_names"]
 
 
 class DecodingState(NamedTuple):
@@ -32,7 +32,26 @@ class DecodingState(NamedTuple):
     """[B] position of the token to come."""
 
 
-class PrismaticModel(nn.Module):
+class PictureReader:
+    """The pictures' way into the sequence, for every model with ``vision_backbone`` and ``projector``."""
+
+    vision_backbone: Any
+    projector: Any
+    _channels: int
+    """Of one picture: three per tower."""
+
+    def image_features(self, pixel_values: Tensor) -> Tensor:
+        """Map pixels [M, C x 3 x towers, S, S] to projected patches [M, P, D], view after view."""
+        parameters = list(self.vision_backbone.parameters())
+        trained = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in parameters)
+        kind = next(parameter.dtype for parameter in parameters if parameter.is_floating_point())
+        with torch.set_grad_enabled(trained):
+            views = pixel_values.unflatten(1, (-1, self._channels)).flatten(0, 1)
+            patches: Tensor = self.vision_backbone(views.to(kind))
+        return self.projector(patches).unflatten(0, (len(pixel_values), -1)).flatten(1, 2)  # type: ignore[no-any-return]
+
+
+class PrismaticModel(nn.Module, PictureReader):
     """The parameter names are those of published Hugging Face OpenVLA checkpoints.
 
     Three ways through it: ``forward`` for training on right-padded batches; ``image_features``, ``prefill``
@@ -78,14 +97,6 @@ class PrismaticModel(nn.Module):
             where = torch.where(pictured[:, None], F.pad(wanted, (patches, 0)), F.pad(wanted, (0, patches)))
         return self.logits(self._read(embeddings)[_before(where)])
 
-    def image_features(self, pixel_values: Tensor) -> Tensor:
-        """Map pixels [M, C x 3 x towers, S, S] to projected patches [M, P, D], view after view."""
-        trained = torch.is_grad_enabled() and any(p.requires_grad for p in self.vision_backbone.parameters())
-        with torch.set_grad_enabled(trained):
-            views = pixel_values.unflatten(1, (-1, self._channels)).flatten(0, 1)
-            patches: Tensor = self.vision_backbone(views.to(next(self.projector.parameters()).dtype))
-        return self.projector(patches).unflatten(0, (len(pixel_values), -1)).flatten(1, 2)  # type: ignore[no-any-return]
-
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor, features: Tensor | None
     ) -> tuple[Tensor, DecodingState]:
@@ -111,6 +122,8 @@ class PrismaticModel(nn.Module):
         head: Any = self.language_model.get_output_embeddings()
         if columns is None:
             return head(hidden).float()  # type: ignore[no-any-return]
+        if type(head) is not nn.Linear:  # an adapter beside its weight, or a weight in another form
+            return head(hidden)[..., columns].float()  # type: ignore[no-any-return]
         bias = None if head.bias is None else head.bias[columns]
         return F.linear(hidden, head.weight[columns], bias).float()
 

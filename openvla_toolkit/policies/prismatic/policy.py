@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
-from openvla_toolkit.checkpoints.layout import CONFIG_FILE, CONTRACT_FILE, STATISTICS_FILE, WEIGHTS_FILE
-from openvla_toolkit.checkpoints.load import BLOCK, policy_block
-from openvla_toolkit.checkpoints.tensors import write_tensors
+from openvla_toolkit.checkpoints.formats import hugging_face_files
+from openvla_toolkit.checkpoints.formats.content import Content
+from openvla_toolkit.checkpoints.load import policy_block
 from openvla_toolkit.core.contract import Contract
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.statistics import Statistics, select_statistics, unnormalize
-from openvla_toolkit.core.storage import storage_errors
 from openvla_toolkit.core.types import ActionChunk, Observation
 from openvla_toolkit.interfaces.action_head import ActionHead, LossReport
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.policies import OpenVLAConfig
+from openvla_toolkit.policies.prismatic.images import picture_array
 from openvla_toolkit.policies.prismatic.model import PrismaticModel, tied_names
 from openvla_toolkit.policies.prismatic.processor import PrismaticProcessor
 from openvla_toolkit.policies.prismatic.text import TextCode
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
+
+    from openvla_toolkit.policies.prismatic.conversation import Conversation, Speaker
 
 __all__ = ["OpenVLAPolicy"]
 
@@ -121,6 +122,49 @@ class OpenVLAPolicy:
         actions = np.array([chunk.actions[0] for chunk in chunks])
         return actions if many else actions[0]
 
+    @cached_property
+    def speaker(self) -> Speaker:
+        """What answers in words, sharing the policy's weights."""
+        from openvla_toolkit.policies.prismatic.conversation import Speaker
+
+        return Speaker(self)
+
+    def generate(self, image: Any | None, prompt: str, **settings: Any) -> str:
+        """Return how the model goes on after a prompt about a picture; None for text alone.
+
+        The prompt is taken as it stands; ``chat`` writes it in the model's style.
+
+        Args:
+            settings: of the ``generate`` of transformers (``max_new_tokens``, ...); greedy by default.
+        """
+        return self.speaker.generate([image], [prompt], **settings)[0]
+
+    def chat(self, image: Any | None = None, *, system: str | None = None) -> Conversation:
+        """Begin a conversation about a picture: ``policy.chat(image).say("What is this?")``.
+
+        Args:
+            system: replaces the prompt style's own system prompt.
+        """
+        from openvla_toolkit.policies.prismatic.conversation import Conversation
+
+        return Conversation(self, image, system=system)
+
+    @torch.inference_mode()
+    def activations(self, observation: Observation) -> dict[str, NDArray[Any]]:
+        """Return what goes in and comes out for one observation, to compare two policies.
+
+        ``input_ids`` [L] and ``pixel_values`` [C x 3 x towers, S, S]; ``image_features`` [P, D] as they enter
+        the language model; ``logits`` [V] that predict the first id of the answer.
+        """
+        item = self.processor.encode_observation(observation)
+        collated = self.processor.collate([item], side="left")
+        device = next(self._model.projector.parameters()).device
+        batch = {key: torch.from_numpy(value).to(device) for key, value in collated.items()}
+        features = self._model.image_features(batch["pixel_values"])
+        hidden, _ = self._model.prefill(batch["input_ids"], batch["attention_mask"], features)
+        answers = {"image_features": features[0].float(), "logits": self._model.logits(hidden)[0]}
+        return {**item, **{key: value.cpu().numpy() for key, value in answers.items()}}
+
     def _observation(self, given: Any, instruction: str | None) -> Observation:
         if isinstance(given, Observation):
             if instruction is not None:
@@ -138,7 +182,7 @@ class OpenVLAPolicy:
                 )
             given = {cameras[0]: given}
         return Observation(
-            images={name: _pixels(picture) for name, picture in given.items()}, instruction=instruction
+            images={name: picture_array(picture) for name, picture in given.items()}, instruction=instruction
         )
 
     def save(
@@ -152,48 +196,23 @@ class OpenVLAPolicy:
 
         Raises:
             StorageError: the disk is full or refuses to be written.
+            UserError: it is quantized, or has an adapter beside its weights.
         """
         tensors = dict(self.module.state_dict() if weights is None else weights)
+        if self.config.quantization is not None or any(".lora_" in name for name in tensors):
+            raise UserError(
+                "a policy with quantized weights, or with an adapter kept apart, cannot be saved as a "
+                "whole: load it without 'quantization' and with 'merge: true'."
+            )
         for name in tied_names(self._model):
             tensors.pop(name, None)
-        with storage_errors(folder):
-            write_tensors(folder / WEIGHTS_FILE, tensors, dtype=dtype)
-            statistics = {name: entry.to_json() for name, entry in self.statistics.items()}
-            _write_json(folder / STATISTICS_FILE, statistics)
-            _write_json(folder / CONTRACT_FILE, self.contract.model_dump(mode="json"))
-            _write_json(folder / CONFIG_FILE, self._config_json())
-            _save_tokenizer(self.tokenizer, folder)
-
-    def _config_json(self) -> dict[str, Any]:
-        """Return ``config.json``: the keys of a published OpenVLA checkpoint, and the toolkit's own block."""
-        images, language = self.contract.images, self._model.language_model
-        return {
-            "model_type": "openvla",
-            "architectures": ["OpenVLAForActionPrediction"],
-            "arch_specifier": f"no-align+{self.config.projector}",
-            "use_fused_vision_backbone": len(images.means) > 1,
-            "image_resize_strategy": images.strategy,
-            "image_sizes": [images.size] * len(images.means),
-            "llm_max_length": self.config.max_tokens,
-            "pad_token_id": self.tokenizer.pad_token_id,
-            "text_config": language.config.to_diff_dict(),
-            BLOCK: policy_block(self.config),
-        }
-
-
-def _save_tokenizer(tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
-    """Write the tokenizer's files under a class name that every release of transformers knows."""
-    tokenizer.save_pretrained(folder)
-    place = folder / "tokenizer_config.json"
-    settings = json.loads(place.read_text(encoding="utf-8"))
-    if settings.get("tokenizer_class") == "TokenizersBackend":
-        settings["tokenizer_class"] = "PreTrainedTokenizerFast"
-    _write_json(place, settings)
-
-
-def _pixels(picture: Any) -> NDArray[np.uint8]:
-    return np.asarray(picture.convert("RGB")) if isinstance(picture, Image.Image) else picture
-
-
-def _write_json(path: Path, data: Any) -> None:
-    path.write_text(json.dumps(data, indent=2) + "\n")
+        content = Content(
+            place=str(folder),
+            policy=policy_block(self.config)["policy"],
+            text_config=self._model.language_model.config.to_diff_dict(),
+            contract=self.contract,
+            statistics={name: entry.to_json() for name, entry in self.statistics.items()},
+            tokenizer=str(self.tokenizer.name_or_path),
+            tensors=tensors.items,
+        )
+        hugging_face_files.write(folder, content, tokenizer=self.tokenizer, dtype=dtype)

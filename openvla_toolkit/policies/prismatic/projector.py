@@ -43,7 +43,7 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Map features [..., vision_dim] to embeddings [..., text_dim]."""
-        first, *others = (layer for layer in self.children() if isinstance(layer, nn.Linear))
+        first, *others = (layer for name, layer in self.named_children() if name.startswith("fc"))
         embeddings: Tensor = first(features)
         for layer in others:
             embeddings = layer(self.activation(embeddings))

@@ -1,0 +1,223 @@
+"""Training runs of Prismatic and OpenVLA: ``config.json`` and ``checkpoints/*.pt``; reading."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from openvla_toolkit.catalog.backbones import (
+    language_entry,
+    language_settings,
+    vision_entry,
+    vision_settings,
+)
+from openvla_toolkit.catalog.models import vlm_configuration
+from openvla_toolkit.checkpoints.formats.beside import sizes_beside, tokenizer_beside, with_tower_sizes
+from openvla_toolkit.checkpoints.formats.content import (
+    FROM_TOKENIZER,
+    UNKNOWN_ROBOT,
+    Content,
+    field,
+    read_json,
+    tokens_head,
+)
+from openvla_toolkit.checkpoints.formats.key_names import MODULES, computed, from_native
+from openvla_toolkit.checkpoints.layout import BLOCK, CONFIG_FILE, STATISTICS_FILE
+from openvla_toolkit.core.contract import Contract, ImageRecipe, PromptRecipe
+from openvla_toolkit.core.errors import CheckpointError, UserError
+from openvla_toolkit.core.registry import load
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["LATEST", "checkpoint_file", "is_run", "read"]
+
+LATEST = "latest-checkpoint.pt"
+_STEP = re.compile(r"step-(\d+)")
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether this is a training run of the original, or one of its checkpoints."""
+    if path.is_file():
+        return path.suffix == ".pt"
+    return any((path / "checkpoints").glob("*.pt"))
+
+
+def checkpoint_file(path: Path) -> Path:
+    """Return the checkpoint that a run, its ``checkpoints`` folder or a file stands for: the latest one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if path.is_file():
+        return path
+    folder = path if path.name == "checkpoints" else path / "checkpoints"
+    if (folder / LATEST).is_file():
+        return folder / LATEST
+    steps = {file: match for file in folder.glob("*.pt") if (match := _STEP.match(file.name))}
+    if not steps:
+        raise CheckpointError(f"{folder} holds neither {LATEST} nor any step-*.pt.")
+    return max(steps, key=lambda file: (int(steps[file][1]), file.name))
+
+
+def read(path: Path) -> Content:
+    """Describe a training run; settings come from the catalog's tables, by the ids in ``config.json``.
+
+    Raises:
+        CheckpointError: a file or field is missing, damaged or unknown; names it.
+    """
+    file = checkpoint_file(path)
+    run = file.parent.parent
+    place, config = _config(run)
+    statistics_file = run / STATISTICS_FILE
+    statistics = read_json(statistics_file) if statistics_file.is_file() else {}
+    if BLOCK in config:
+        return _written_here(config[BLOCK], file, statistics, place)
+    model = _model(config, place)
+    try:
+        vision = vision_settings(model["vision_backbone_id"], resize=model["image_resize_strategy"])
+        language = language_settings(model["llm_backbone_id"])
+    except UserError as error:
+        raise CheckpointError(f"{place}: {error}") from error
+    sizes = sizes_beside(run, vision_id=model["vision_backbone_id"])
+    if sizes:
+        vision = with_tower_sizes(vision, sizes["towers"])
+        own = {key: value for key, value in sizes["text"].items() if key not in FROM_TOKENIZER}
+        language = {**language, "settings": {**language["settings"], **own}}
+    facts = language_entry(model["llm_backbone_id"])
+    images = _images(model)
+    return Content(
+        place=str(file),
+        policy={
+            "name": "openvla",
+            "vision_backbone": vision,
+            "language_model": language,
+            "projector": model["arch_specifier"].removeprefix("no-align+"),
+            "prompt": {"name": facts.prompt},
+            "head": tokens_head(),
+            "max_tokens": model["llm_max_length"],
+        },
+        text_config={
+            "model_type": facts.model_type,
+            **language["settings"],
+            "vocab_size": facts.tokenizer.embedding_rows,
+            "bos_token_id": facts.tokenizer.bos_id,
+            "eos_token_id": facts.tokenizer.eos_id,
+            "pad_token_id": facts.tokenizer.pad_id,
+            **sizes.get("text", {}),
+        },
+        contract=Contract(
+            robot=UNKNOWN_ROBOT,
+            cameras=("primary",),
+            images=images,
+            prompt=PromptRecipe(builder=facts.prompt),
+        ),
+        statistics=statistics,
+        tokenizer=tokenizer_beside(run) or facts.hub_id,
+        pad_token=facts.tokenizer.pad,
+        is_run=True,
+        tensors=lambda: _tensors(file, vision),
+    )
+
+
+def _config(run: Path) -> tuple[Path, dict[str, Any]]:
+    place = run / CONFIG_FILE
+    if place.is_file() or not place.with_suffix(".yaml").is_file():
+        return place, read_json(place)
+    import yaml
+
+    place = place.with_suffix(".yaml")
+    try:
+        config = yaml.safe_load(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise CheckpointError(f"{place} is damaged: {error}.") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{place} is damaged: it holds no mapping.")
+    return place, config
+
+
+def _model(config: Mapping[str, Any], place: Path) -> dict[str, Any]:
+    """Return the fields that say what the model is made of."""
+    if "vla" in config:
+        base = field(config, "vla.base_vlm", str, place=place)
+        try:
+            return vlm_configuration(base)
+        except UserError as error:
+            raise CheckpointError(f"{place}: vla.base_vlm: {error}") from error
+    keys = ("vision_backbone_id", "llm_backbone_id", "arch_specifier")
+    model = {key: field(config, f"model.{key}", str, place=place) for key in keys}
+    return {"image_resize_strategy": "letterbox", "llm_max_length": 2048, **config["model"], **model}
+
+
+def _images(model: Mapping[str, Any]) -> ImageRecipe:
+    facts = vision_entry(model["vision_backbone_id"])
+    strategy = model["image_resize_strategy"]
+    plain = strategy == "resize-naive" or set(facts.short_edges) == {facts.image_size}
+    return ImageRecipe(
+        strategy=strategy,
+        size=facts.image_size,
+        means=facts.means,
+        stds=facts.stds,
+        edges=None if plain else facts.short_edges,
+        fills=facts.letterbox_fill if strategy == "letterbox" else None,
+    )
+
+
+def _written_here(block: Mapping[str, Any], file: Path, statistics: dict[str, Any], place: Path) -> Content:
+    """Describe a run that the toolkit wrote: its numbers need not be the published architecture's."""
+    run = file.parent.parent
+    policy = field(block, "policy", dict, place=f"{place}: {BLOCK}")
+    return Content(
+        place=str(file),
+        policy=policy,
+        text_config=field(block, "text_config", dict, place=f"{place}: {BLOCK}"),
+        contract=Contract.model_validate(field(block, "contract", dict, place=f"{place}: {BLOCK}")),
+        statistics=statistics,
+        tokenizer=tokenizer_beside(run) or policy["language_model"]["tokenizer"],
+        tensors=lambda: _tensors(file, policy["vision_backbone"]),
+    )
+
+
+def _tensors(file: Path, vision: Mapping[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    modules = _modules(file)
+    for module in MODULES:
+        for key, value in modules.get(module, {}).items():
+            if not computed(key):
+                yield from_native(module, key), value
+    if "vision_backbone" not in modules:  # it was frozen: the original leaves it out of the checkpoint
+        towers: Any = load("vision_backbone", vision["name"]).model_validate({**vision, "pretrained": True})
+        for key, value in towers.build().state_dict().items():
+            yield f"vision_backbone.{key}", value
+
+
+def _modules(file: Path) -> dict[str, dict[str, Tensor]]:
+    """Open a ``.pt`` file, its tensors mapped into memory and not yet read.
+
+    Raises:
+        CheckpointError: it is damaged, holds something else, or would run code.
+    """
+    import pickle
+
+    import torch
+
+    try:
+        data = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{file} holds more than tensors and would run code when loaded, so it is refused: "
+            f"{str(error).splitlines()[0]}"
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{file} cannot be read: {str(error).splitlines()[0]}.") from error
+    modules = data.get("model") if isinstance(data, dict) else None
+    if not isinstance(modules, dict):
+        raise CheckpointError(
+            f"{file} has no entry 'model': it is no checkpoint of a Prismatic training run."
+        )
+    if missing := [name for name in ("llm_backbone", "projector") if not modules.get(name)]:
+        raise CheckpointError(
+            f"{file}: 'model' lacks '{missing[0]}'; it has {', '.join(modules) or 'nothing'}."
+        )
+    return modules
