@@ -6,14 +6,13 @@ import json
 import os
 import platform
 import re
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Row", "interleaved", "machine", "median_ratio", "table", "write"]
+__all__ = ["Row", "interleaved", "machine", "spread", "table", "write"]
 
 
 def machine() -> str:
@@ -34,8 +33,8 @@ class Row:
     unit: str
     peer: str
     peer_value: float
-    ratio: float
-    """``value`` over ``peer_value``."""
+    ratio: float = field(init=False)
+    """``value`` over ``peer_value``, so that the printed figures agree with it."""
     target: str
     """As ``<= 150 ms`` or ``ratio >= 0.95``; empty for a figure that only informs."""
     met: bool | None = None
@@ -43,6 +42,9 @@ class Row:
     settings: Mapping[str, Any] = field(default_factory=dict)
     machine: str = field(default_factory=machine)
     date: str = field(default_factory=lambda: date.today().isoformat())
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ratio", self.value / self.peer_value)
 
 
 def interleaved(
@@ -63,9 +65,9 @@ def interleaved(
     return figures
 
 
-def median_ratio(ours: Sequence[float], peers: Sequence[float]) -> float:
-    """Return the median of the ratios of figures taken in the same turn."""
-    return statistics.median(our / peer for our, peer in zip(ours, peers, strict=True))
+def spread(figures: Sequence[float]) -> str:
+    """Return ``min..max`` of repeated figures, for a row's settings: how far its figure can be trusted."""
+    return f"{min(figures):.4g}..{max(figures):.4g}"
 
 
 def write(rows: Sequence[Row], *, group: str, folder: Path) -> None:

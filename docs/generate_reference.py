@@ -18,7 +18,7 @@ from python_source import Source, prose
 import openvla_toolkit
 from openvla_toolkit.cli.verbs import VERBS, openvla
 from openvla_toolkit.core.component import ComponentConfig, Section
-from openvla_toolkit.core.describe import describe_fields, type_name
+from openvla_toolkit.core.describe import describe_fields, field_docs, type_name
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.core.registry import KINDS, TOOLKIT, distribution_name, find, load_entry
 
@@ -127,7 +127,7 @@ def _table(model: type[BaseModel]) -> str:
     if "name" in model.model_fields and not issubclass(model, ComponentConfig):
         name = model.model_fields["name"]
         choice, default = _escaped(type_name(name.annotation)), json.dumps(name.default)
-        rows.append(f"| `name` | `{choice}` | `{default}` | {prose(name.description or '')} |")
+        rows.append(f"| `name` | `{choice}` | `{default}` | {prose(field_docs(model)['name'])} |")
     for field in describe_fields(model):
         default = "required" if field.required else f"`{_escaped(json.dumps(field.default))}`"
         doc = prose(_escaped(" ".join(field.doc.split())))

@@ -19,7 +19,7 @@ import yaml
 
 import openvla_toolkit
 from openvla_toolkit.core.storage import atomic_folder
-from openvla_toolkit.stages.evaluate import results_of
+from openvla_toolkit.stages.evaluate import RESULT_FILE
 
 CATALOG = Path(openvla_toolkit.__file__).parent / "catalog" / "policies"
 
@@ -33,7 +33,7 @@ def main(run: Path, name: str) -> None:
     with atomic_folder(CATALOG / name, replace=True) as folder:
         policy.save(folder, dtype=torch.bfloat16)
         shutil.copy(run / "recipe.lock.yaml", folder)
-        (folder / "curves.jsonl").write_text("".join(json.dumps(line) + "\n" for line in training[::5]))
+        (folder / "curves.jsonl").write_text("".join(json.dumps(line) + "\n" for line in thinned(training)))
         (folder / "README.md").write_text(card(name, run, training))
 
 
@@ -48,7 +48,8 @@ def card(name: str, run: Path, training: list[dict[str, Any]]) -> str:
         )
         / 3600
     )
-    figures = [line for result in results_of(run, label="after").values() for line in result["summary"]]
+    results = sorted(run.glob(f"evaluation/after-*/{RESULT_FILE}"))
+    figures = [line for path in results for line in json.loads(path.read_text())["summary"]]
     table = "\n".join(
         f"| {key} | {value} |"
         for key, value in {
@@ -65,6 +66,11 @@ def card(name: str, run: Path, training: list[dict[str, Any]]) -> str:
     measured = "\n".join(figures) or "Not a policy to be run: it was trained on conversations alone."
     figures_block = f"Closed loop, on episodes it was not trained on:\n\n```text\n{measured}\n```\n"
     return f"# {name}\n\n| | |\n|---|---|\n{table}\n\n{figures_block}"
+
+
+def thinned(training: list[dict[str, Any]], every: int = 5) -> list[dict[str, Any]]:
+    """Return every fifth line and the last one, which says where the training ended."""
+    return [line for i, line in enumerate(training) if i % every == 0 or i == len(training) - 1]
 
 
 def _steps(training: list[dict[str, Any]], index: int) -> int:

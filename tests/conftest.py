@@ -56,6 +56,15 @@ def is_loopback(host: str) -> bool:
     return host == "localhost" or ipaddress.ip_address(host).is_loopback
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a CUDA device, unless it is asked for: ``pytest -m gpu``."""
+    if "gpu" in config.getoption("markexpr"):
+        return
+    chosen = [item for item in items if item.get_closest_marker("gpu") is None]
+    config.hook.pytest_deselected(items=[item for item in items if item not in chosen])
+    items[:] = chosen
+
+
 class Install(Protocol):
     def __call__(
         self,

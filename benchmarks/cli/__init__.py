@@ -56,7 +56,6 @@ def _row(name: str, best: dict[str, float], peer: str) -> Row:
         unit="ms",
         peer=peer,
         peer_value=best[peer],
-        ratio=best[name] / best[peer],
         target=f"<= {TARGETS[name]} ms",
         met=best[name] <= TARGETS[name],
         settings={"figure": "minimum", "repeats": REPEATS, "order": "interleaved"},

@@ -6,7 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 
-from benchmarks.rows import Row, interleaved, median_ratio
+from benchmarks.rows import Row, interleaved, spread
 from openvla_toolkit.environments.tabletop.drawing import draw_primary
 from openvla_toolkit.environments.tabletop.env import TabletopEnv
 from openvla_toolkit.environments.tabletop.settings import TabletopWorld
@@ -67,8 +67,14 @@ def _row(name: str, figures: dict[str, list[float]], target: int | None) -> Row:
         unit="steps/s",
         peer=NONE,
         peer_value=statistics.median(figures[NONE]),
-        ratio=median_ratio(figures[name], figures[NONE]),
         target="" if target is None else f">= {target} steps/s",
         met=None if target is None else value >= target,
-        settings={"figure": "median", "repeats": REPEATS, "steps": STEPS, "clock": "CPU time of one core"},
+        settings={
+            "figure": "median",
+            "spread": spread(figures[name]),
+            "peer_spread": spread(figures[NONE]),
+            "repeats": REPEATS,
+            "steps": STEPS,
+            "clock": "CPU time of one core",
+        },
     )

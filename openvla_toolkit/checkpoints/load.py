@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, BLOCK, CONFIG_FILE
 from openvla_toolkit.checkpoints.locate import locate
+from openvla_toolkit.core.devices import usable_device
 from openvla_toolkit.core.errors import CheckpointError, UserError
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.interfaces.policy import Policy, PolicyConfig
@@ -35,14 +36,15 @@ def load_policy(
         MissingFile: nothing goes by that name.
         CheckpointError: the checkpoint is damaged, or does not fit its or the given settings.
         UnknownComponent: a component it was made with is not installed.
-        UserError: the policy has no such setting.
+        UserError: the policy has no such setting, or the device is not there.
     """
     place = locate(source)
     stored = read_settings(place)
     given = _validated(type(stored), {"weights": str(place), "dtype": dtype, **settings})
     config = stored.model_copy(update={key: getattr(given, key) for key in given.model_fields_set})
+    target = usable_device(device, setting="device")  # said before gigabytes are read
     policy: Policy = config.build()
-    policy.module.to(device)
+    policy.module.to(target)
     policy.module.eval()
     return policy
 

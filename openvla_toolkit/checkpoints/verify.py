@@ -66,20 +66,29 @@ def verify(
         UserError: one is no policy whose inside can be compared.
     """
     findings = [_tensors(first, second)]
-    ours, theirs = (_run(source, device=device, dtype=dtype, count=count) for source in (first, second))
+    ours, theirs = (
+        _run(source, sizes=_camera_sizes(other, source), device=device, dtype=dtype, count=count)
+        for source, other in ((first, second), (second, first))
+    )
     if ours.keys() != theirs.keys():
         findings.append(_keys(ours, theirs))
     shared = [key for key in ours if key in theirs]
     return [*findings, *(_compared(key, ours[key], theirs[key]) for key in shared)]
 
 
-def observations(cameras: Sequence[str], count: int) -> list[Observation]:
-    """Return made-up observations, the same at every call: gradients with noise, of several shapes."""
+def observations(
+    cameras: Sequence[str], count: int, *, sizes: Mapping[str, tuple[int, int]]
+) -> list[Observation]:
+    """Return made-up observations, the same at every call: gradients with noise.
+
+    Args:
+        sizes: height and width of the cameras that have one; the others' pictures are of several shapes.
+    """
     generator = np.random.default_rng(0)
     made = []
     for number in range(count):
-        height, width = SIZES[number % len(SIZES)]
-        images = {camera: _picture(generator, height, width) for camera in cameras}
+        size = SIZES[number % len(SIZES)]
+        images = {camera: _picture(generator, *sizes.get(camera, size)) for camera in cameras}
         made.append(Observation(images=images, instruction=INSTRUCTIONS[number % len(INSTRUCTIONS)]))
     return made
 
@@ -116,14 +125,20 @@ def _apart(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((ours.float() - theirs.float()).abs().max()) if ours.numel() else 0.0
 
 
+def _camera_sizes(*sources: str | Path) -> dict[str, tuple[int, int]]:
+    """Return height and width of the known robots' cameras; the last source's where several know one."""
+    robots = (read_content(source).contract.robot for source in sources)
+    return {name: (one.height, one.width) for robot in robots for name, one in robot.cameras.items()}
+
+
 def _run(source: str | Path, **settings: Any) -> dict[str, list[NDArray[Any]]]:
     """Return name -> one array per observation of everything to compare."""
-    count = settings.pop("count")
+    count, sizes = settings.pop("count"), settings.pop("sizes")
     policy: Any = load_policy(source, **settings)
     if not hasattr(policy, "activations"):
         raise UserError(f"{source} holds a policy whose inside cannot be compared.")
     seen: dict[str, list[NDArray[Any]]] = {}
-    for observation in observations(policy.contract.cameras, count):
+    for observation in observations(policy.contract.cameras, count, sizes=sizes):
         for name, value in policy.activations(observation).items():
             seen.setdefault(name, []).append(value)
         for key in sorted(policy.statistics):

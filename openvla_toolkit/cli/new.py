@@ -42,7 +42,7 @@ def command(*, kind: str, name: str) -> None:
             target = partial / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_text(text, encoding="utf-8")
-    click.echo(f"wrote {folder}; try it: (cd {folder} && pip install -e . && pytest)")
+    click.echo(f'wrote {folder}; try it: (cd {folder} && pip install -e ".[test]" && pytest)')
 
 
 def rendered(kind: str, name: str) -> dict[str, str]:

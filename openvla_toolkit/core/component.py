@@ -10,12 +10,15 @@ __all__ = ["ComponentConfig", "Section"]
 
 
 class Section(BaseModel):
-    """A group of settings: frozen, unknown keys forbidden, documented by the string under each field."""
+    """A group of settings: frozen, unknown keys forbidden, documented by the string under each field.
+
+    ``core.describe.field_docs`` reads these strings when somebody asks for them; pydantic would parse the
+    source of every class at every start.
+    """
 
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
-        use_attribute_docstrings=True,
         ser_json_inf_nan="strings",
         protected_namespaces=(),
     )

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
 import types
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import BaseModel
@@ -12,7 +17,7 @@ from pydantic_core import PydanticUndefined, to_jsonable_python
 
 from openvla_toolkit.core.registry import ByName
 
-__all__ = ["FieldDescription", "describe_fields", "type_name"]
+__all__ = ["FieldDescription", "describe_fields", "field_docs", "type_name"]
 
 _BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
 
@@ -30,13 +35,25 @@ class FieldDescription(NamedTuple):
 
 def describe_fields(model: type[BaseModel]) -> list[FieldDescription]:
     """Describe the fields of a settings class, ``name`` left out."""
+    docs = field_docs(model)
     return [
-        FieldDescription(
-            name, _field_type(field), field.is_required(), _default(field), field.description or ""
-        )
+        FieldDescription(name, _field_type(field), field.is_required(), _default(field), docs[name])
         for name, field in model.model_fields.items()
         if name != "name"
     ]
+
+
+def field_docs(model: type[BaseModel]) -> dict[str, str]:
+    """Return field -> its description, else the string that stands under it in the source, else "".
+
+    A subclass that annotates a field anew gives it a new text. A class that was typed at a prompt has no
+    source, so no texts.
+    """
+    written: dict[str, str] = {}
+    for base in reversed(model.__mro__):
+        if issubclass(base, BaseModel) and base is not BaseModel:
+            written.update(_strings_under_fields(base))
+    return {name: field.description or written.get(name, "") for name, field in model.model_fields.items()}
 
 
 def type_name(annotation: Any) -> str:
@@ -55,6 +72,22 @@ def type_name(annotation: Any) -> str:
         inside = ", ".join("..." if one is Ellipsis else type_name(one) for one in arguments)
         return f"{getattr(origin, '__name__', origin)}[{inside}]"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def _strings_under_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
+    try:
+        source = inspect.getsource(model)
+    except (OSError, TypeError):  # what inspect raises where there is no source
+        return
+    definition = ast.parse(textwrap.dedent(source)).body[0]
+    assert isinstance(definition, ast.ClassDef)
+    for item, following in pairwise([*definition.body, ast.Pass()]):
+        if isinstance(item, ast.AnnAssign) and isinstance(item.target, ast.Name):
+            match following:
+                case ast.Expr(value=ast.Constant(value=str(text))):
+                    yield item.target.id, inspect.cleandoc(text)
+                case _:
+                    yield item.target.id, ""
 
 
 def _field_type(field: FieldInfo) -> str:

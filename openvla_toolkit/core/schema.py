@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from openvla_toolkit.core.describe import field_docs
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.core.registry import ByName
@@ -31,7 +32,14 @@ def recipe_schema() -> dict[str, Any]:
 
 
 class _Joined(GenerateJsonSchema):
-    """Puts the installed components where a component is chosen by name."""
+    """Puts the installed components where a component is chosen by name, and its text at every field."""
+
+    def model_schema(self, schema: Any) -> JsonSchemaValue:
+        described = super().model_schema(schema)
+        for name, text in field_docs(schema["cls"]).items():
+            if text:
+                described["properties"][name]["description"] = text
+        return described
 
     def function_before_schema(self, schema: Any) -> JsonSchemaValue:
         function = schema["function"]["function"]

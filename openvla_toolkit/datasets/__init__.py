@@ -48,7 +48,7 @@ class RLDSConfig(DatasetConfig):
     transforms: list[AnyTransform] | None = None
     """Applied to each trajectory in order, before the keys above are looked up."""
     verify: bool = True
-    """Check the checksum of every record that is read."""
+    """Check the checksum of every record that is read; the index, once made, spares reading records again."""
 
     @classmethod
     def found_at(cls, path: Path) -> Self | None:

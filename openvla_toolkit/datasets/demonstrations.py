@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
+import signal
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from openvla_toolkit.core.contract import Interface
 from openvla_toolkit.core.errors import DataError, OpenVLAError, RecipeError, did_you_mean
+from openvla_toolkit.core.locks import locked
 from openvla_toolkit.core.registry import load
+from openvla_toolkit.core.storage import storage_errors
+from openvla_toolkit.core.worker import available_cores, end_with_the_run
 from openvla_toolkit.datasets.expert_episodes import (
     Demonstration,
     Plan,
@@ -22,7 +25,7 @@ from openvla_toolkit.datasets.expert_episodes import (
     image_key,
 )
 from openvla_toolkit.datasets.rlds.card import CARD, DatasetCard, load_card
-from openvla_toolkit.datasets.rlds.writer import RLDSWriter
+from openvla_toolkit.datasets.rlds.writer import RLDSWriter, sweep_unfinished
 
 if TYPE_CHECKING:
     from openvla_toolkit.datasets import DemonstrationsConfig
@@ -41,9 +44,22 @@ def prepare(config: DemonstrationsConfig, *, report: Callable[[int, int], None] 
     families = _families(config)
     settings = config.model_dump(mode="json", include=set(SETTINGS)) | {"families": list(families)}
     folder = config.root / config.dataset / VERSION
-    if folder.exists():
-        _compare(settings, folder / CARD)
-        return
+    if not folder.exists():
+        with storage_errors(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.parent, wait=True):  # another run may be making it
+            if not folder.exists():
+                sweep_unfinished(folder.parent, VERSION)
+                _generate(config, families, settings, report)
+    _compare(settings, folder / CARD)
+
+
+def _generate(
+    config: DemonstrationsConfig,
+    families: tuple[str, ...],
+    settings: dict[str, Any],
+    report: Callable[[int, int], None] | None,
+) -> None:
     interface = config.environment.interface()
     plan = Plan(
         environment=config.environment,
@@ -71,7 +87,7 @@ def _kept(plan: Plan, config: DemonstrationsConfig) -> Iterator[bytes]:
     """Yield the episodes to keep, in the order of their numbers, whoever made them."""
     kept = attempts = 0
     limit = config.episodes * ATTEMPTS_PER_EPISODE + len(plan.families)
-    with _makers(plan, config.workers or os.cpu_count() or 1) as make:
+    with _makers(plan, config.workers or available_cores()) as make:
         while kept < config.episodes:
             # Small portions: results wait in memory until they are written.
             portion = range(attempts, attempts + min(config.episodes - kept, 256))
@@ -117,7 +133,9 @@ _worker: dict[str, Any] = {}
 
 
 def _start_worker(plan: Plan) -> None:
-    """Make this process's own environment, once."""
+    """Make this process's own environment, once; leave it to the run to decide what Ctrl-C means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_the_run()
     _worker.update(environment=plan.environment.build(), plan=plan)
 
 

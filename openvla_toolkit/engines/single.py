@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from openvla_toolkit.checkpoints.tensors import write_tensors
-from openvla_toolkit.core.errors import CheckpointError, TrainingError, UserError
+from openvla_toolkit.core.devices import usable_device
+from openvla_toolkit.core.errors import CheckpointError, TrainingError
 from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.interfaces.engine import LossFunction, StepReport
 
@@ -33,7 +34,7 @@ class SingleEngine:
     were split into micro-batches."""
 
     def __init__(self, config: SingleConfig) -> None:
-        self._device = _device(config.device)
+        self._device = usable_device(config.device, setting="train.engine.device")
         self._bf16 = config.precision == "bf16"
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -163,15 +164,3 @@ def _read(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}. Go on from another checkpoint.") from error
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise UserError(f"train.engine.device '{name}' is not usable here: {reason}.") from error
-    return device

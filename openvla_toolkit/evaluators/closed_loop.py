@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openvla_toolkit.core.contract import compare
-from openvla_toolkit.core.errors import EpisodeError, RecipeError, did_you_mean
+from openvla_toolkit.core.errors import EpisodeError
 from openvla_toolkit.core.storage import atomic_write_bytes, atomic_write_text
 from openvla_toolkit.core.types import Observation
+from openvla_toolkit.core.worker import available_cores
 from openvla_toolkit.evaluators.episodes import EpisodePlan, Outcome, plan_episodes
 from openvla_toolkit.evaluators.filmstrip import choose_outcomes
 from openvla_toolkit.evaluators.histograms import action_histograms
 from openvla_toolkit.evaluators.intervals import Rate
 from openvla_toolkit.evaluators.worker_process import Act, Film, Start
-from openvla_toolkit.evaluators.workers import WorkerPool, default_workers
+from openvla_toolkit.evaluators.workers import WorkerPool
 
 if TYPE_CHECKING:
     from openvla_toolkit.evaluators import ClosedLoopConfig
@@ -48,13 +48,16 @@ class ClosedLoop:
         """Run all episodes; write ``episodes.jsonl`` and ``filmstrips/``; return the figures.
 
         Raises:
-            ContractMismatch: the policy was trained for another robot or other cameras.
+            ContractMismatch, RecipeError: as ``ClosedLoopConfig.check``.
             EpisodeError: an environment failed; names the episode, its seed and the cause.
         """
         config, environment = self.config, self.config.environment
-        compare(policy.contract, environment.interface(), world_name=f"environment '{environment.name}'")
+        config.check(policy.contract, policy.statistics)
         plans = plan_episodes(
-            self._families(), episodes=config.episodes, swap_probe=config.swap_probe, seed=config.seed
+            config.families or environment.families(),
+            episodes=config.episodes,
+            swap_probe=config.swap_probe,
+            seed=config.seed,
         )
         slots = min(config.parallel, len(plans))
         tally = _Tally(total=len(plans), progress=progress)
@@ -63,25 +66,13 @@ class ClosedLoop:
             environment,
             cameras=policy.contract.cameras,
             slots=slots,
-            workers=config.workers or default_workers(),
+            workers=config.workers or available_cores(),
         ) as pool:
             outcomes = _Rollout(policy, pool, config=config, finished=tally.add).run(plans, slots)
             seconds = perf_counter() - started
             strips = _filmstrips(pool, outcomes, folder, count=config.filmstrips, slots=slots)
         atomic_write_text(folder / "episodes.jsonl", "".join(map(_line, outcomes)))
         return self._figures(policy, outcomes, seconds=seconds) | {"filmstrips": strips}
-
-    def _families(self) -> Sequence[str]:
-        known = self.config.environment.families()
-        chosen = self.config.families or known
-        for family in chosen:
-            if family not in known:
-                raise RecipeError(
-                    f"environment '{self.config.environment.name}' has no task family '{family}'."
-                    f"{did_you_mean(family, known)} It has: {', '.join(known)}.",
-                    path="evaluate.families",
-                )
-        return chosen
 
     def _figures(self, policy: Policy, outcomes: Sequence[Outcome], *, seconds: float) -> dict[str, Any]:
         proper = [outcome for outcome in outcomes if not outcome.plan.swap]

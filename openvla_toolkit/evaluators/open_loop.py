@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from openvla_toolkit.core.contract import compare
+from openvla_toolkit.core.contract import Contract, compare
 from openvla_toolkit.core.errors import ContractMismatch, DataError
 from openvla_toolkit.core.images import decode
 from openvla_toolkit.core.statistics import Statistics, normalize, select_statistics
@@ -56,8 +56,7 @@ class OpenLoop:
         data = config.data.build()
         description = data.describe()
         name = description.name
-        _check(policy, description)
-        key = config.unnorm_key or (name if name in policy.statistics else None)
+        key = agreed_key(config, description, policy.contract, policy.statistics)
         statistics = select_statistics(policy.statistics, key)
         started = perf_counter()
         comparison = _Comparison(policy, statistics, dataset=name)
@@ -75,13 +74,25 @@ class OpenLoop:
         }
 
 
-def _check(policy: Policy, description: DataDescription) -> None:
-    """Refuse recordings that the policy was not made for."""
+def agreed_key(
+    config: OpenLoopConfig,
+    description: DataDescription,
+    contract: Contract,
+    statistics: Mapping[str, Statistics],
+) -> str | None:
+    """Return the key of the statistics that recordings are compared with.
+
+    Raises:
+        ContractMismatch: the policy was not made for these recordings, or has no statistics for them.
+    """
     if description.robot is None:
         raise ContractMismatch(
             f"data set '{description.name}' holds no robot episodes: open-loop needs recorded actions."
         )
-    compare(policy.contract, description.robot, world_name=f"data set '{description.name}'")
+    compare(contract, description.robot, world_name=f"data set '{description.name}'")
+    key = config.unnorm_key or (description.name if description.name in statistics else None)
+    select_statistics(statistics, key)
+    return key
 
 
 def evenly_spaced(data: Dataset[Any], count: int, *, horizon: int, seed: int) -> Iterator[tuple[int, int]]:

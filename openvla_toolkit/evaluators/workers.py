@@ -6,7 +6,6 @@ The parent keeps the policy; ``worker_process.py`` is what the workers do.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,7 +22,7 @@ from openvla_toolkit.evaluators.worker_process import Failure, Order, Reply, ser
 if TYPE_CHECKING:
     from openvla_toolkit.interfaces.environment import EnvironmentConfig
 
-__all__ = ["WorkerPool", "default_workers"]
+__all__ = ["WorkerPool"]
 
 GRACE = 5.0
 """Seconds that a worker gets to end by itself before it is killed."""
@@ -164,10 +163,3 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def default_workers() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

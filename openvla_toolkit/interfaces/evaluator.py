@@ -14,6 +14,8 @@ from openvla_toolkit.core.registry import by_name
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from openvla_toolkit.core.contract import Contract
+    from openvla_toolkit.core.statistics import Statistics
     from openvla_toolkit.interfaces.policy import Policy
 
 __all__ = ["AnyEvaluator", "Evaluator", "EvaluatorConfig", "Progress"]
@@ -43,6 +45,17 @@ class EvaluatorConfig(ComponentConfig):
 
     before_training: bool = False
     """Also evaluate the policy as it is before the ``train`` section changes it."""
+
+    def check(self, contract: Contract, statistics: Mapping[str, Statistics]) -> None:
+        """Refuse a policy that could not be measured; called before hours of training are spent on it.
+
+        The figures' own check is ``Evaluator.evaluate``; this one needs the policy's contract and statistics
+        alone and is free to do nothing, as it does by default.
+
+        Raises:
+            ContractMismatch: another robot or other cameras, or no statistics to bring actions to its units.
+            RecipeError: a setting names what the world or the data do not have.
+        """
 
     @abstractmethod
     def build(self) -> Evaluator:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import threading
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import FrameType
@@ -18,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from openvla_toolkit.core.errors import DataError, TrainingError
 from openvla_toolkit.core.sections import Loader
+from openvla_toolkit.core.worker import end_with_the_run
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.pipeline.sampler import MixtureSampler
 from openvla_toolkit.pipeline.samples import SampleSource
@@ -106,21 +105,9 @@ def _settle(worker: int) -> None:
     Terminals and schedulers signal all processes of a run at once; a second SIGTERM is obeyed.
     """
     torch.set_num_threads(1)
-    threading.Thread(target=_end_with_the_run, daemon=True).start()
+    end_with_the_run()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _ignore_once)
-
-
-def _end_with_the_run() -> None:
-    """End this worker when the run is gone, however it went.
-
-    torch watches the parent process, which is the forkserver: it would outlive a run that was killed, and its
-    workers with it.
-    """
-    run = multiprocessing.parent_process()
-    assert run is not None
-    run.join()
-    os._exit(1)
 
 
 def _ignore_once(number: int, frame: FrameType | None) -> None:

@@ -55,7 +55,8 @@ class OpenVLAConfig(PolicyConfig):
     max_tokens: int | None = Field(default=None, gt=0)
     """Ids of a conversation beyond this are cut off; 2048 by default."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
-    """Implementation of the language model's attention (``eager``: of the vision backbone's too)."""
+    """Implementation of attention in both backbones (``flash_attention_2``: in the language model only);
+    None takes each one's own."""
     quantization: Literal["8bit", "4bit"] | None = None
     """Keep the language model's linear layers in 8 or 4 bits (bitsandbytes); for acting, not for training."""
     tokenizer: str | None = None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import os
+import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,8 +14,9 @@ import yaml
 from openvla_toolkit.checkpoints.layout import checkpoints_of
 from openvla_toolkit.core.errors import RecipeError, UserError
 from openvla_toolkit.core.lockfile import LOCK_NAME, write_lock
+from openvla_toolkit.core.locks import locked
 from openvla_toolkit.core.recipe import Recipe
-from openvla_toolkit.core.storage import storage_errors
+from openvla_toolkit.core.storage import is_partial, storage_errors
 
 __all__ = ["FIXED_BY_THE_RUN", "claimed"]
 
@@ -31,6 +31,8 @@ FIXED_BY_THE_RUN = (
     "train.engine.precision",
 )
 """What a resumed run may not change: with other values it would be another run."""
+
+_log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -47,9 +49,12 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[None]:
     output = recipe.output
     with storage_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-        handle = os.open(output, os.O_RDONLY)
-    try:
-        _hold(handle, output)
+    with locked(output) as held:
+        if held is False:
+            raise UserError(
+                f"another process is running in {output}: wait for it, or choose another output=FOLDER."
+            )
+        _sweep(output)
         if checkpoints_of(output) or any(output.glob("evaluation/*/result.json")):
             if not resume:
                 raise UserError(
@@ -59,21 +64,13 @@ def claimed(recipe: Recipe, *, resume: bool) -> Iterator[None]:
             _check_same_run(recipe, output / LOCK_NAME)
         write_lock(recipe, output)
         yield
-    finally:
-        os.close(handle)
 
 
-def _hold(handle: int, output: Path) -> None:
-    """Lock the folder; the system lets go of it however the process ends."""
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(
-            f"another process is running in {output}: wait for it, or choose another output=FOLDER."
-        ) from error
-    except OSError as error:
-        if error.errno not in (errno.ENOLCK, errno.ENOTSUP):  # some network file systems have no locks
-            raise
+def _sweep(output: Path) -> None:
+    """Remove what a run that was killed while it was writing left behind."""
+    for folder in (output / "checkpoints", output / "evaluation"):
+        for leftover in filter(is_partial, folder.glob("*")):
+            shutil.rmtree(leftover)
 
 
 def _check_same_run(recipe: Recipe, lock: Path) -> None:
@@ -89,6 +86,22 @@ def _check_same_run(recipe: Recipe, lock: Path) -> None:
                 "or choose another output=FOLDER.",
                 path=path,
             )
+    _tell_of_the_schedule(_at(before, "train"), _at(now, "train"))
+
+
+def _tell_of_the_schedule(before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
+    """Say that other steps bend the learning rate, for all schedules but the constant one."""
+    if before is None or now is None or before["steps"] == now["steps"]:
+        return
+    if now["schedule"]["name"] != "constant":
+        _log.warning(
+            "train.steps was %d and is now %d: from here on the learning rate is that of a run of %d steps, "
+            "since the schedule '%s' depends on them.",
+            before["steps"],
+            now["steps"],
+            now["steps"],
+            now["schedule"]["name"],
+        )
 
 
 def _at(data: Any, path: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from openvla_toolkit.interfaces.policy import Policy
 __all__ = ["RESULT_FILE", "evaluate", "results_of"]
 
 RESULT_FILE = "result.json"
+_log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -38,7 +40,7 @@ def evaluate(
     for position, config in configs.items():
         name = f"{label}-{position}-{config.name}"
         folder = output / "evaluation" / name
-        measured = {"checkpoint": checkpoint, "settings": config.model_dump(mode="json")}
+        measured = _what(config, checkpoint)
         if _read(folder).get("measured") != measured:
             _measure(config, policy, name, folder, tell, measured)
         figures[name] = _read(folder)
@@ -68,7 +70,25 @@ def _read(folder: Path) -> dict[str, Any]:
     return figures
 
 
-def results_of(output: Path, *, label: str) -> dict[str, Mapping[str, Any]]:
-    """Return the figures that lie in a run folder under a label, by name."""
-    paths = sorted((output / "evaluation").glob(f"{label}-*/{RESULT_FILE}"))
-    return {path.parent.name: json.loads(path.read_text()) for path in paths}
+def results_of(
+    configs: Mapping[int, EvaluatorConfig], *, label: str, output: Path
+) -> dict[str, Mapping[str, Any]]:
+    """Return the figures of evaluators that lie in a run folder, for a policy that is gone.
+
+    Figures that were measured with other settings are left out, and that is said on the log.
+    """
+    figures: dict[str, Mapping[str, Any]] = {}
+    for position, config in configs.items():
+        name = f"{label}-{position}-{config.name}"
+        found = _read(output / "evaluation" / name)
+        if found.get("measured") == _what(config, None):
+            figures[name] = found
+        else:
+            state = "were measured with other settings" if found else "are missing"
+            _log.warning("the figures %s %s, and the policy that they are of is gone: left out.", name, state)
+    return figures
+
+
+def _what(config: EvaluatorConfig, checkpoint: str | None) -> dict[str, Any]:
+    """Return what decides whether two figures are the same one."""
+    return {"checkpoint": checkpoint, "settings": config.model_dump(mode="json")}

@@ -12,11 +12,16 @@ from openvla_toolkit.core.errors import RecipeError, UserError
 from openvla_toolkit.core.hooks import Facts, Observers
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.stages.claim import claimed
+from openvla_toolkit.stages.signals import ended_by_sigterm
 
 if TYPE_CHECKING:
+    import torch
+
     from openvla_toolkit.interfaces.dataset import DatasetConfig
     from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
     from openvla_toolkit.interfaces.mixture import MixtureConfig
+    from openvla_toolkit.interfaces.policy import Policy, PolicyConfig
+    from openvla_toolkit.stages.prepare import Prepared
 
 __all__ = ["RunResult", "run"]
 
@@ -56,14 +61,17 @@ def run(
 
     Raises:
         UserError: the output folder holds another run, or resuming with other settings.
+        RunInterrupted: Ctrl-C while training, or SIGTERM.
         OpenVLAError: a stage failed.
     """
     recipe = _recipe(recipe, overrides)
+    _check(recipe)
     observers = Observers([config.build() for config in recipe.observers])
     with claimed(recipe, resume=resume):
         observers.tell.run_started(recipe=recipe, output=recipe.output)
         try:
-            result = _stages(recipe, observers.tell)
+            with ended_by_sigterm():
+                result = _stages(recipe, observers.tell)
         except BaseException as error:
             observers.tell.run_finished(error=error)
             raise
@@ -81,61 +89,112 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence
     return Recipe.load(recipe, overrides)
 
 
+def _check(recipe: Recipe) -> None:
+    """Refuse what can be seen to be wrong before anything is read or built."""
+    if recipe.policy is None and recipe.stages != ("prepare",):
+        raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
+    if recipe.export:
+        raise RecipeError("exporting is not built yet (see docs/explanation/limits.md).", path="export")
+    if recipe.train is None:
+        return
+    if not recipe.data:
+        raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
+    if (dtype := getattr(recipe.policy, "dtype", "float32")) != "float32":
+        raise RecipeError(
+            f"training keeps its parameters in float32, and '{dtype}' was asked for. For fast arithmetic "
+            "give train.engine.precision: bf16; other types are for policies that are only measured.",
+            path="policy.dtype",
+        )
+
+
 def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     # The stages bring torch; a recipe with a mistake is refused before that second is spent.
     import torch
 
     from openvla_toolkit.checkpoints.load import load_policy
+    from openvla_toolkit.checkpoints.locate import locate
+    from openvla_toolkit.core.devices import usable_device
     from openvla_toolkit.stages.benchmark import benchmark
-    from openvla_toolkit.stages.evaluate import evaluate, results_of
-    from openvla_toolkit.stages.prepare import prepare, robot_of, statistics_of
-    from openvla_toolkit.stages.train import train
+    from openvla_toolkit.stages.evaluate import evaluate
+    from openvla_toolkit.stages.prepare import prepare
 
-    if recipe.policy is None and recipe.stages != ("prepare",):
-        raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
-    if recipe.export:
-        raise RecipeError("exporting is not built yet (see docs/explanation/limits.md).", path="export")
-    if recipe.train is not None and not recipe.data:
-        raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
+    asked = getattr(recipe.train.engine, "device", "auto") if recipe.train else "auto"
+    device = usable_device(asked, setting="train.engine.device")
+    last = _last_checkpoint(recipe)
+    if last is None and (weights := getattr(recipe.policy, "weights", None)) is not None:
+        locate(weights)  # before the data is made and read, which may take hours
     prepared = prepare(cast("Sequence[DatasetConfig | MixtureConfig]", recipe.data), tell)
     if recipe.policy is None:
         return RunResult(output=recipe.output, checkpoint=None)
 
     torch.manual_seed(recipe.seed)  # fresh weights, dropout
-    last = next(reversed(checkpoints_of(recipe.output)), None)
-    started = recipe.train is not None and last is not None
-    if started:
-        assert last is not None
-        policy = load_policy(last)
-    else:
-        policy = recipe.policy.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
-    evaluators = dict(enumerate(cast("Sequence[EvaluatorConfig]", recipe.evaluate)))
     evaluations: dict[str, Mapping[str, Any]] = {}
-    if recipe.train is not None:
-        if started:  # the policy as it was before training is gone; its figures are not
-            evaluations |= results_of(recipe.output, label="before")
-        else:
-            early = {position: config for position, config in evaluators.items() if config.before_training}
-            evaluations |= evaluate(early, policy, label="before", output=recipe.output, tell=tell)
-        last = train(
-            recipe.train,
-            policy,
-            prepared,
-            seed=recipe.seed,
-            output=recipe.output,
-            tell=tell,
-            resumed_from=last,
-        )
-        policy = load_policy(last)  # what was saved is what is measured
-    label = "evaluate" if recipe.train is None else "after"
+    if recipe.train is None:
+        policy = _policy(recipe, prepared, None)
+        policy.module.to(device)
+    else:
+        last, evaluations = _trained(recipe, prepared, tell, last=last, device=device)
+        policy = load_policy(last, device=str(device))  # what was saved is what is measured
     evaluations |= evaluate(
-        evaluators,
+        _evaluators(recipe),
         policy,
-        label=label,
+        label="evaluate" if recipe.train is None else "after",
         output=recipe.output,
         tell=tell,
-        checkpoint=last.name if recipe.train is not None and last is not None else None,
+        checkpoint=None if last is None else last.name,
     )
     if recipe.benchmark is not None:
         benchmark(recipe.benchmark, policy, seed=recipe.seed, output=recipe.output, tell=tell)
     return RunResult(output=recipe.output, checkpoint=last, evaluations=evaluations)
+
+
+def _trained(
+    recipe: Recipe, prepared: Sequence[Prepared], tell: Facts, *, last: Path | None, device: torch.device
+) -> tuple[Path, dict[str, Mapping[str, Any]]]:
+    """Train, or go on from ``last``; return the new last checkpoint and the figures from before."""
+    from openvla_toolkit.stages.evaluate import evaluate, results_of
+    from openvla_toolkit.stages.train import train
+
+    assert recipe.train is not None
+    policy = _policy(recipe, prepared, last)
+    early = {position: config for position, config in _evaluators(recipe).items() if config.before_training}
+    if last is not None:  # the policy as it was before training is gone; its figures are not
+        figures = results_of(early, label="before", output=recipe.output)
+    else:
+        if early:  # else it is left to the engine, which may want to spread it over several devices
+            policy.module.to(device)
+        figures = evaluate(early, policy, label="before", output=recipe.output, tell=tell)
+    last = train(
+        recipe.train,
+        policy,
+        prepared,
+        seed=recipe.seed,
+        output=recipe.output,
+        tell=tell,
+        resumed_from=last,
+    )
+    return last, figures
+
+
+def _policy(recipe: Recipe, prepared: Sequence[Prepared], last: Path | None) -> Policy:
+    """Return the policy of the checkpoint ``last``, else of the recipe, and see that it can be measured."""
+    from openvla_toolkit.checkpoints.load import load_policy
+    from openvla_toolkit.stages.prepare import robot_of, statistics_of
+
+    policy: Policy
+    if last is not None:
+        policy = load_policy(last)
+    else:
+        config = cast("PolicyConfig", recipe.policy)
+        policy = config.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
+    for evaluator in _evaluators(recipe).values():
+        evaluator.check(policy.contract, policy.statistics)
+    return policy
+
+
+def _last_checkpoint(recipe: Recipe) -> Path | None:
+    return None if recipe.train is None else next(reversed(checkpoints_of(recipe.output)), None)
+
+
+def _evaluators(recipe: Recipe) -> dict[int, EvaluatorConfig]:
+    return dict(enumerate(cast("Sequence[EvaluatorConfig]", recipe.evaluate)))

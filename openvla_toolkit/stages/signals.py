@@ -1,16 +1,48 @@
-"""Ctrl-C and SIGTERM, asked politely once, obeyed at once the second time."""
+"""Ctrl-C and SIGTERM: training is asked politely once, everything else obeys at once."""
 
 from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 from typing_extensions import Self
 
-__all__ = ["StopRequest"]
+from openvla_toolkit.core.errors import RunInterrupted
+
+__all__ = ["StopRequest", "ended_by_sigterm"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class _Terminated(KeyboardInterrupt):
+    """What SIGTERM raises: no ``except Exception`` on the way, an observer's say, may take it for its own."""
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Leave the block in good order when SIGTERM comes; a second one ends the process as it always did.
+
+    Raises:
+        RunInterrupted: SIGTERM came.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, before)
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except _Terminated as error:
+        raise RunInterrupted("stopped by SIGTERM. Go on with --resume.") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class StopRequest:

@@ -14,7 +14,7 @@ from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE, check
 from openvla_toolkit.core.errors import RunInterrupted, UserError
 from openvla_toolkit.core.hooks import Facts
 from openvla_toolkit.core.sections import Train
-from openvla_toolkit.core.storage import atomic_folder, is_partial
+from openvla_toolkit.core.storage import atomic_folder
 from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.pipeline.loader import Batch, accumulated, batches
@@ -54,6 +54,7 @@ def train(
     stream = _stream(section, policy, prepared, seed=seed, start=start)
     saver = _Saver(policy, engine, meter, output=output, keep=section.keep, tell=tell)
     accumulate = section.batch.total // (section.batch.per_device or section.batch.total)
+    done = start
     with StopRequest() as stop, closing(stream):
         for step in range(start, section.steps):
             _take_step(step, section, engine, policy, meter, stream, accumulate)
@@ -62,12 +63,15 @@ def train(
                 tell.metrics_logged(stage="train", step=done, values=meter.flush() | {"total": section.steps})
             if stop.asked or done == section.steps or (section.save_every and done % section.save_every == 0):
                 saver.save(done)
-            if stop.asked and done < section.steps:
-                raise RunInterrupted(
-                    f"stopped by {stop.asked} after step {done} of {section.steps}; the state is saved in "
-                    f"{saver.last}. Go on with --resume."
-                )
-    return saver.last or _finished(resumed_from, start, section.steps)
+            if stop.asked:
+                break
+    last = saver.last or _finished(resumed_from, start, section.steps)
+    if stop.asked:
+        raise RunInterrupted(
+            f"stopped by {stop.asked} after step {done} of {section.steps}; the state is saved in {last}. "
+            "Go on with --resume."
+        )
+    return last
 
 
 def _finished(checkpoint: Path | None, start: int, steps: int) -> Path:
@@ -125,9 +129,6 @@ class _Saver:
         self._policy, self._engine, self._meter = policy, engine, meter
         self._output, self._keep, self._tell = output, keep, tell
         self.last: Path | None = None
-        for leftover in (output / "checkpoints").glob("*"):
-            if is_partial(leftover):  # a run that was killed while it was saving
-                shutil.rmtree(leftover)
 
     def save(self, step: int) -> None:
         path = self._output / "checkpoints" / f"step-{step:06d}"

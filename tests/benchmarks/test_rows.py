@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.rows import Row, interleaved, median_ratio, table, write
+from benchmarks.rows import Row, interleaved, spread, table, write
 
 KEYS = ["name", "value", "unit", "peer", "peer_value", "ratio", "target", "met"]
 KEYS += ["settings", "machine", "date"]
 
 
 def row(**changes: object) -> Row:
-    settings = {"name": "a | b", "value": 2.0, "unit": "ms", "peer": "p", "peer_value": 4.0, "ratio": 0.5}
+    settings = {"name": "a | b", "value": 2.0, "unit": "ms", "peer": "p", "peer_value": 4.0}
     return Row(**{**settings, "target": "<= 3 ms", "met": True, **changes})  # type: ignore[arg-type]
 
 
@@ -50,5 +50,10 @@ def test_fewer_than_five_repeats_are_refused() -> None:
         interleaved({}, repeats=4)
 
 
-def test_the_ratio_is_taken_turn_by_turn() -> None:
-    assert median_ratio([1.0, 10.0, 3.0], [1.0, 5.0, 1.0]) == 2.0
+def test_the_ratio_is_that_of_the_figures_beside_it() -> None:
+    assert row(value=39.22, peer_value=42.3).ratio == 39.22 / 42.3
+    assert "| 39.22 ms | p | 42.3 ms | 0.927 |" in table([row(value=39.22, peer_value=42.3)])
+
+
+def test_the_spread_is_from_the_least_to_the_most() -> None:
+    assert spread([3.0, 1.23456, 20.0]) == "1.235..20"

@@ -67,6 +67,15 @@ def test_a_tensor_of_one_alone_or_of_another_shape_is_named(pair: tuple[Path, Pa
 
 
 def test_what_is_looked_at_is_the_same_every_time() -> None:
-    first, second = observations(("primary",), 5), observations(("primary",), 5)
+    first, second = (observations(("primary",), 5, sizes={}) for _ in range(2))
     assert all((a.images["primary"] == b.images["primary"]).all() for a, b in zip(first, second, strict=True))
     assert len({one.images["primary"].shape for one in first}) == 4
+
+
+def test_a_camera_of_known_size_is_shown_in_that_size(pair: tuple[Path, Path]) -> None:
+    contract = json.loads((pair[1] / "contract.json").read_text())
+    contract["robot"]["cameras"] = {"primary": {"height": 48, "width": 64}}
+    (pair[1] / "contract.json").write_text(json.dumps(contract))
+    for order in (pair, pair[::-1]):  # the other one's contract tells nothing
+        findings = verify(*order, count=2)
+        assert all(finding.same for finding in findings), findings

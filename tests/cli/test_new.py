@@ -38,7 +38,8 @@ def run_tests(*folders: Path, options: tuple[str, ...] = ()) -> str:
 def test_a_dataset_package_passes_its_own_tests_at_once(openvla: Openvla) -> None:
     code, out, _ = openvla("new", "dataset", "my-robot")
     assert code == 0
-    assert out == "wrote openvla-my-robot; try it: (cd openvla-my-robot && pip install -e . && pytest)\n"
+    line = '(cd openvla-my-robot && pip install -e ".[test]" && pytest)'
+    assert out == f"wrote openvla-my-robot; try it: {line}\n"
     folder = Path("openvla-my-robot").resolve()
     assert sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()) == [
         "README.md",

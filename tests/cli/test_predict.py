@@ -38,7 +38,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def picture(tmp_path: Path) -> Path:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     path = tmp_path / "a.png"
     Image.fromarray(pixels).save(path)
     return path
@@ -92,6 +92,17 @@ def test_cameras_must_be_those_of_the_policy(openvla: Openvla, checkpoint: Path,
         code, _, err = openvla("predict", str(checkpoint), *images, *told)
         assert code == 2
         assert "the policy looks at 1 camera(s): give --image" in err
+
+
+def test_a_picture_of_another_size_is_refused(openvla: Openvla, checkpoint: Path, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.png"
+    Image.new("RGB", (60, 40)).save(wide)
+    told = ["--image", str(wide), "--instruction", "go", "--unnorm-key", "dots"]
+    code, _, err = openvla("predict", str(checkpoint), *told)
+    assert code == 2
+    assert "is 40 x 60 pixels (height x width), and the policy was trained on 32 x 32" in " ".join(
+        err.split()
+    )
 
 
 def test_an_unknown_checkpoint_is_said_before_anything_is_read(openvla: Openvla, picture: Path) -> None:

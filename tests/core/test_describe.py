@@ -7,8 +7,9 @@ import pytest
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from openvla_toolkit.core.component import ComponentConfig, Section
-from openvla_toolkit.core.describe import FieldDescription, describe_fields, type_name
+from openvla_toolkit.core.describe import FieldDescription, describe_fields, field_docs, type_name
 from openvla_toolkit.core.registry import by_name
+from openvla_toolkit.core.sections import Train
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,33 @@ def test_fields_in_words() -> None:
         FieldDescription("names", "list[str]", required=False, default=["a"], doc=""),
         FieldDescription("robot", "embodiment | null", required=False, default=None, doc=""),
     ]
+
+
+class Narrower(Settings):
+    share: float = 0.25
+    """Its own words."""
+    names: list[str] = []
+    extra: int = Field(default=1, description="In the field.")
+    """Under the field."""
+
+
+def test_a_subclass_keeps_the_texts_of_what_it_does_not_annotate_anew() -> None:
+    assert field_docs(Narrower) == {
+        "name": "",
+        "root": "Where it lies.",
+        "share": "Its own words.",
+        "names": "",
+        "robot": "",
+        "extra": "In the field.",
+    }
+
+
+def test_a_class_without_source_has_no_texts() -> None:
+    names: dict[str, type[Section]] = {"Section": Section}  # type: ignore[dict-item]
+    exec('class Typed(Section):\n    size: int = 1\n    """Side."""', {"__name__": "typed"}, names)
+    assert field_docs(names["Typed"]) == {"size": ""}
+
+
+def test_no_source_is_read_before_somebody_asks() -> None:
+    assert Train.model_fields["steps"].description is None
+    assert field_docs(Train)["steps"] == "Optimizer steps."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.errors import DataError, OpenVLAError, RecipeError
-from openvla_toolkit.datasets import DemonstrationsConfig
+from openvla_toolkit.datasets import DemonstrationsConfig, demonstrations
+from openvla_toolkit.evaluators import ClosedLoopConfig
 
 MODULE = (Path(__file__).parent / "fake_world.py").read_text()
 
@@ -184,3 +187,46 @@ def test_a_worker_that_dies_is_reported(config: Callable[..., DemonstrationsConf
     with pytest.raises(OpenVLAError, match="a process that generates demonstrations died"):
         config(world={"expert": "deadly"}, workers=2).prepare()
     assert contents(config().root) == {}
+
+
+def test_two_runs_make_one_set(
+    config: Callable[..., DemonstrationsConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+
+    def demonstrate(*arguments: Any) -> Any:
+        made.append(arguments[-1])
+        time.sleep(0.05)  # the other run begins meanwhile
+        return one(*arguments)
+
+    one = demonstrations.demonstrate
+    monkeypatch.setattr(demonstrations, "demonstrate", demonstrate)
+    with ThreadPoolExecutor(2) as runs:
+        for run in [runs.submit(config().prepare) for _ in range(2)]:
+            run.result()
+    assert made == [0, 1, 2, 3, 4]
+    assert len(config().build()) == 5
+
+
+def test_there_is_a_process_per_core_that_may_be_used(
+    config: Callable[..., DemonstrationsConfig], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    makers = demonstrations._makers
+
+    def counted(plan: Any, workers: int) -> Any:
+        asked.append(workers)
+        return makers(plan, 1)
+
+    monkeypatch.setattr(demonstrations, "_makers", counted)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0, 3, 5})
+    config(workers=None).prepare()
+    assert asked == [3]
+
+
+def test_the_seeds_of_evaluation_are_far_from_those_of_demonstrations(
+    config: Callable[..., DemonstrationsConfig],
+) -> None:
+    evaluated = ClosedLoopConfig(environment=config().environment).seed
+    demonstrated = config(episodes=100_000_000)
+    assert evaluated > demonstrated.seed + demonstrations.ATTEMPTS_PER_EPISODE * demonstrated.episodes

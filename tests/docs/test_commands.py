@@ -53,3 +53,9 @@ def reader(tmp_path: Path) -> Walk:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_page_holds(page: Path, reader: Walk) -> None:
     reader.through(page.read_text())
+
+
+@pytest.mark.slow
+def test_a_new_package_passes_in_an_environment_that_has_pytest(reader: Walk) -> None:
+    line = "openvla new dataset my-robot && (cd openvla-my-robot && pip install -e . && pytest)"
+    reader.through(f"```console\n$ {line}\n...4 passed...\n```")

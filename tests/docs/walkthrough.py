@@ -7,7 +7,8 @@ What the fenced blocks of a page mean, in order, in one folder per page:
 * any language with ``title="path"``: the file that the reader writes there; ``diff``: an edit of it.
 * ``python``: executed, all blocks of a page in one namespace; a ``text`` block right after is what it prints.
 
-Everything else (``sh``, ``yaml``, ``text``) is only read. A command that ends with an error fails the walk.
+Everything else (``yaml``, ``text``) is only read. A command that ends with an error fails the walk. What
+takes too long to be run is in ``sh`` blocks: ``test_unrun_commands`` checks that it could be.
 """
 
 from __future__ import annotations

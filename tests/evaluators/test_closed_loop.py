@@ -65,7 +65,7 @@ def test_figures_log_and_film_strips(world: ModuleType, tmp_path: Path) -> None:
     assert [entry["episode"] for entry in entries] == list(range(10))
     assert entries[0] == {
         "episode": 0,
-        "seed": 10_000,
+        "seed": 1_000_000_000,
         "family": "right",
         "task": "go right",
         "success": True,
@@ -88,7 +88,7 @@ def test_episodes_do_not_depend_on_processes_or_batches(world: ModuleType, tmp_p
         folder = tmp_path / str(number)
         evaluate(world, folder, episodes=7, swap_probe=2, workers=workers, parallel=parallel, filmstrips=1)
         logs.append(log_of(folder))
-        assert (folder / "filmstrips/right-10000-success.jpg").exists()
+        assert (folder / "filmstrips/right-1000000000-success.jpg").exists()
     assert logs[0] == logs[1] == logs[2]
 
 
@@ -134,15 +134,17 @@ def test_another_robot_is_refused_before_anything_runs(world: ModuleType, tmp_pa
 
 
 def test_an_environment_that_raises_is_named_with_episode_and_seed(world: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(EpisodeError, match=r"episode 3 \(seed 10003, family left\).*motor is hot") as caught:
-        evaluate(world, tmp_path, environment={"fault": "raise", "fault_seed": 10_003}, workers=2)
+    with pytest.raises(
+        EpisodeError, match=r"episode 3 \(seed 1000000003, family left\).*motor is hot"
+    ) as caught:
+        evaluate(world, tmp_path, environment={"fault": "raise", "fault_seed": 1_000_000_003}, workers=2)
     assert "point_world.py" in str(caught.value.__cause__)  # the worker's own traceback
     assert multiprocessing.active_children() == []
 
 
 def test_a_worker_that_dies_is_named_with_episode_and_seed(world: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(EpisodeError, match=r"died \(exit code 7\) during .*episode 3 \(seed 10003"):
-        evaluate(world, tmp_path, environment={"fault": "die", "fault_seed": 10_003}, workers=2)
+    with pytest.raises(EpisodeError, match=r"died \(exit code 7\) during .*episode 3 \(seed 1000000003"):
+        evaluate(world, tmp_path, environment={"fault": "die", "fault_seed": 1_000_000_003}, workers=2)
     assert multiprocessing.active_children() == []
 
 
@@ -230,7 +232,7 @@ def test_the_tabletop_can_be_evaluated_and_filmed(world: ModuleType, tmp_path: P
 
 
 def test_actions_that_are_not_finite_are_refused(world: ModuleType, tmp_path: Path) -> None:
-    with pytest.raises(EpisodeError, match=r"not finite in episode 0 \(seed 10000"):
+    with pytest.raises(EpisodeError, match=r"not finite in episode 0 \(seed 1000000000"):
         evaluate(world, tmp_path, world.PointPolicy(step=float("nan")))
 
 

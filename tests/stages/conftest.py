@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
 import pytest
@@ -106,3 +108,33 @@ def counting() -> type[CountingConfig]:
 def read_curve() -> Any:
     """The function that reads a run's curve."""
     return curve
+
+
+def _started_by(parent: int) -> set[int]:
+    """Return the processes that a process started, and those that they started."""
+    children: dict[int, list[int]] = {}
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = place.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(int(after_name[1]), []).append(int(place.parent.name))
+    found, new = set(), set(children.get(parent, []))
+    while new:
+        found |= new
+        new = {child for one in new for child in children.get(one, [])} - found
+    return found
+
+
+def _until_gone(processes: set[int]) -> None:
+    assert len(processes) >= 2, "workers, and what starts or serves them"
+    deadline = time.monotonic() + 60
+    while left := [one for one in processes if Path(f"/proc/{one}").exists()]:
+        assert time.monotonic() < deadline, f"processes {left} outlive the run"
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def processes() -> SimpleNamespace:
+    """``started_by`` tells which processes a process started, ``until_gone`` waits for their end."""
+    return SimpleNamespace(started_by=_started_by, until_gone=_until_gone)

@@ -83,30 +83,6 @@ def until_saved(output: Path, process: subprocess.Popen[str], count: int) -> Non
         time.sleep(0.02)
 
 
-def descendants(parent: int) -> set[int]:
-    """Return the processes that a process started, and those that they started."""
-    children: dict[int, list[int]] = {}
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            after_name = place.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        children.setdefault(int(after_name[1]), []).append(int(place.parent.name))
-    found, new = set(), set(children.get(parent, []))
-    while new:
-        found |= new
-        new = {child for one in new for child in children.get(one, [])} - found
-    return found
-
-
-def until_gone(processes: set[int]) -> None:
-    assert len(processes) >= 2, "a forkserver and its worker"
-    deadline = time.monotonic() + 60
-    while left := [one for one in processes if Path(f"/proc/{one}").exists()]:
-        assert time.monotonic() < deadline, f"processes {left} outlive the run"
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def endless(make_recipe: Any, tmp_path: Path) -> Any:
     """Start a run that saves every ten steps and would take very long; the test's end kills it."""
@@ -124,12 +100,13 @@ def endless(make_recipe: Any, tmp_path: Path) -> Any:
         process.stderr.close()
 
 
-def test_killed_in_the_middle(endless: Any, make_recipe: Any, read_curve: Any) -> None:
+def test_killed_in_the_middle(endless: Any, make_recipe: Any, read_curve: Any, processes: Any) -> None:
     process, recipe = endless
-    children = descendants(process.pid)
+    children = processes.started_by(process.pid)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    until_gone(children)
+    processes.until_gone(children)
+    (recipe.output / "checkpoints" / "step-999999.partial-1-a").mkdir()
     last = checkpoints_of(recipe.output)[-1]
     steps = int(last.name.removeprefix("step-")) + 15
     settings = {"steps": steps, "save_every": 10}
@@ -219,6 +196,27 @@ def test_other_settings_are_another_run(make_recipe: Any, changes: dict[str, Any
     run(make_recipe())
     with pytest.raises(RecipeError, match=rf"^{path}: the run in .* was started with"):
         run(make_recipe(**changes), resume=True)
+
+
+@pytest.mark.parametrize(("schedule", "said"), [("linear", 1), ("cosine", 1), ("constant", 0)])
+def test_other_steps_bend_the_learning_rate_and_that_is_said(
+    make_recipe: Any, caplog: pytest.LogCaptureFixture, schedule: str, said: int
+) -> None:
+    run(make_recipe(train={"schedule": schedule}))
+    run(make_recipe(train={"schedule": schedule}), resume=True)
+    assert caplog.messages == []
+    run(make_recipe(train={"schedule": schedule, "steps": 14}), resume=True)
+    lines = [line for line in caplog.messages if line.startswith("train.steps was 12 and is now 14")]
+    assert len(lines) == said
+
+
+def test_a_signal_in_the_last_step_is_obeyed(make_recipe: Any, counting: Any, measured: Any) -> None:
+    stopped = make_recipe(evaluate=[counting()], observers=["jsonl", StopAtConfig(step=12)])
+    with pytest.raises(RunInterrupted, match="stopped by SIGTERM after step 12 of 12"):
+        run(stopped)
+    assert measured == []
+    run(make_recipe(evaluate=[counting()]), resume=True)
+    assert len(measured) == 1
 
 
 def test_what_does_not_matter_may_change(make_recipe: Any) -> None:

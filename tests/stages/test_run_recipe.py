@@ -97,6 +97,18 @@ def test_a_prolonged_run_is_measured_again(make_recipe: Any, counting: Any, meas
     assert longer["after-0-counting"]["measured"]["checkpoint"] == "step-000020"
 
 
+def test_figures_from_before_are_kept_only_with_the_same_settings(
+    make_recipe: Any, counting: Any, measured: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(make_recipe(evaluate=[counting(before_training=True)]))
+    other = counting(before_training=True, episodes=9)
+    result = run(make_recipe(evaluate=[other]), resume=True)
+    assert list(result.evaluations) == ["after-0-counting"]
+    assert ["before-0-counting were measured with other settings" in line for line in caplog.messages] == [
+        True
+    ]
+
+
 def test_an_evaluator_with_other_settings_is_asked_again(
     make_recipe: Any, counting: Any, measured: Any
 ) -> None:

@@ -240,11 +240,16 @@ class RLDSDataset:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Hash the features, each shard's name, size, first and last bytes, and what changes the episodes."""
+        """Hash the features, each shard's name, size, time of change, first and last bytes, and the settings.
+
+        A file that is changed in place is thus read and checked anew; only what alters bytes and not the time
+        (a dying disk) is not seen here.
+        """
         digest = hashlib.sha256((self._folder / "features.json").read_bytes())
         for shard in self._shards:
             data = mapped(shard)
-            digest.update(f"{Path(shard.path).name}:{shard.size}".encode())
+            changed = Path(shard.path).stat().st_mtime_ns
+            digest.update(f"{Path(shard.path).name}:{shard.size}:{changed}".encode())
             digest.update(data[:HINT_BYTES])
             digest.update(data[-HINT_BYTES:])
         settings = self.card.model_dump(mode="json", exclude={"embodiment", "generated"})

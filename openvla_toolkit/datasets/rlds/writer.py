@@ -7,12 +7,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from errno import EDQUOT, EEXIST, ENOSPC, ENOTEMPTY
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from openvla_toolkit.core.errors import DataError, RecipeError, StorageError
+from openvla_toolkit.core.locks import locked
 from openvla_toolkit.datasets.rlds.card import CARD, DatasetCard, save_card
 from openvla_toolkit.datasets.rlds.columns import encode
 from openvla_toolkit.datasets.rlds.example import serialize_example
@@ -23,7 +25,7 @@ from openvla_toolkit.datasets.rlds.tfrecord import write_record
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RLDSWriter", "serialize_episode", "split_info", "write_description"]
+__all__ = ["RLDSWriter", "serialize_episode", "split_info", "sweep_unfinished", "write_description"]
 
 SHARD_BYTES = 128 * 1024 * 1024
 
@@ -106,9 +108,9 @@ class RLDSWriter:
             )
         with _storage(self.folder):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            self._unfinished = Path(
-                tempfile.mkdtemp(prefix=f".{version}.incomplete-", dir=self.folder.parent)
-            )
+            self._unfinished = Path(tempfile.mkdtemp(prefix=_prefix(version), dir=self.folder.parent))
+        self._held = ExitStack()  # tells others that the folder is no dead process's
+        self._held.enter_context(locked(self._unfinished))
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +125,7 @@ class RLDSWriter:
             for split in self._splits.values():
                 split.abandon()
             shutil.rmtree(self._unfinished, ignore_errors=True)
+            self._held.close()
 
     def write(self, episode: Mapping[str, Any], *, split: str = "train") -> None:
         """Append an episode (see ``serialize_episode``)."""
@@ -212,8 +215,28 @@ def _storage(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise StorageError(
             f"the data set {folder} cannot be written: {error.strerror or error}. "
-            "Free some space or choose another root; nothing half-written is left behind."
+            f"{_remedy(error)}; nothing half-written is left behind."
         ) from error
+
+
+def _remedy(error: OSError) -> str:
+    if error.errno in (ENOSPC, EDQUOT):
+        return "Free some space or choose another root"
+    if error.errno in (EEXIST, ENOTEMPTY):
+        return "Another process made it meanwhile: use what it made, or choose another name"
+    return "Choose another root"
+
+
+def sweep_unfinished(folder: Path, version: str) -> None:
+    """Remove what processes that were killed while they wrote a version left in the data set's folder."""
+    for leftover in folder.glob(f"{_prefix(version)}*"):
+        with locked(leftover) as held:
+            if held:
+                shutil.rmtree(leftover)
+
+
+def _prefix(version: str) -> str:
+    return f".{version}.incomplete-"
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

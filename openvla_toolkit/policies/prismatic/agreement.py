@@ -14,6 +14,9 @@ __all__ = ["agree"]
 _FREE = ("name", "weights", "freeze", "projector_std", *OpenVLAConfig.execution)
 """Settings that say nothing about what is in the checkpoint."""
 
+_FRESH = ("pretrained", "init_std", "position_std", "embedding_std", "output_std")
+"""Settings of a backbone that say where numbers come from when there is no checkpoint."""
+
 
 def agree(given: OpenVLAConfig, stored: OpenVLAConfig, *, place: str, assumed: Collection[str] = ()) -> None:
     """Check that every setting given explicitly has the checkpoint's value.
@@ -22,8 +25,14 @@ def agree(given: OpenVLAConfig, stored: OpenVLAConfig, *, place: str, assumed: C
         assumed: settings that the checkpoint does not state.
 
     Raises:
-        CheckpointError: one has not; names the setting and both values.
+        CheckpointError: one has not, or asks for fresh numbers; names the setting.
     """
+    for path, ours, theirs in _fresh(given, stored):
+        if ours and ours != theirs:
+            raise CheckpointError(
+                f"policy.{path} is {ours!r}, but the weights of {place} bring their own numbers; "
+                "leave the setting out, or train from scratch without 'weights'."
+            )
     for key in given.model_fields_set - {*_FREE, *assumed}:
         value = getattr(given, key)
         if value is not None:
@@ -32,6 +41,15 @@ def agree(given: OpenVLAConfig, stored: OpenVLAConfig, *, place: str, assumed: C
                     f"policy.{path} is {ours!r}, but the checkpoint {place} was made with {theirs!r}; "
                     "leave the setting out, or train from scratch without 'weights'."
                 )
+
+
+def _fresh(given: OpenVLAConfig, stored: OpenVLAConfig) -> Iterator[tuple[str, Any, Any]]:
+    """Yield path and both values of every setting that makes fresh numbers."""
+    yield "projector_std", given.projector_std, stored.projector_std
+    for part in ("vision_backbone", "language_model"):
+        for key in _FRESH:
+            ours, theirs = (getattr(getattr(config, part), key, None) for config in (given, stored))
+            yield f"{part}.{key}", ours, theirs
 
 
 def _plain(value: Any) -> Any:

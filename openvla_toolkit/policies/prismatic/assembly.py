@@ -41,8 +41,8 @@ def assemble(
     config = filled(config)
     assert config.vision_backbone is not None
     assert config.language_model is not None
-    language = config.language_model.build()
-    vision = config.vision_backbone.build()
+    language = _attending(config.language_model, _attention(config, config.language_model)).build()
+    vision = _attending(config.vision_backbone, _attention(config, config.vision_backbone)).build()
     module = _join(config, vision, language.module)
     contract = _contract(config, vision.image_recipe(), robot)
     return OpenVLAPolicy(
@@ -65,9 +65,11 @@ def restore(
     agree(config, stored, place=content.place, assumed=content.assumed)
     stored = _as_asked(stored, config)
     assert stored.vision_backbone is not None
+    architecture = stored.vision_backbone.architecture()
     with empty_parameters():
         language = _language_model(content, stored)
-        module = _join(stored, stored.vision_backbone.build(), language)
+        vision = _attending(architecture, _attention(stored, stored.vision_backbone)).build()
+        module = _join(stored, vision, language)
     tied = tied_names(module)
     load_into(module, content.tensors(), dtype=getattr(torch, config.dtype), source=content.place, tied=tied)
     if tied:
@@ -100,14 +102,29 @@ def _settings(content: Content, config: OpenVLAConfig) -> OpenVLAConfig:
 
 
 def _as_asked(stored: OpenVLAConfig, config: OpenVLAConfig) -> OpenVLAConfig:
-    """Return the checkpoint's settings with what may be chosen anew: execution, and what was inferred."""
+    """Return the checkpoint's settings with what may be chosen anew: execution, prompt and head."""
     update = {key: getattr(config, key) for key in ("freeze", "weights", *config.execution)}
     update |= {key: getattr(config, key) for key in ("prompt", "head") if getattr(config, key) is not None}
-    assert stored.vision_backbone is not None
-    update["vision_backbone"] = stored.vision_backbone.architecture()
-    if config.attention == "eager":
-        update["vision_backbone"] = update["vision_backbone"].model_copy(update={"attention": "eager"})
+    for part in ("vision_backbone", "language_model"):
+        given = getattr(config, part)
+        if given is not None and "attention" in given.model_fields_set:
+            update[part] = _attending(getattr(stored, part), given.attention)
     return stored.model_copy(update=update)
+
+
+def _attention(config: OpenVLAConfig, part: Any) -> str | None:
+    """Return the implementation of attention for a backbone's settings: the policy's choice, else its own."""
+    wanted = config.attention
+    if wanted is None or (wanted == "flash_attention_2" and part.kind == "vision_backbone"):
+        return getattr(part, "attention", None)
+    return wanted
+
+
+def _attending(part: Any, attention: str | None) -> Any:
+    """Return a backbone's settings with this implementation of attention, where they offer a choice."""
+    if attention is None or "attention" not in type(part).model_fields:
+        return part
+    return part.model_copy(update={"attention": attention})
 
 
 def _restored_contract(content: Content, stored: OpenVLAConfig, robot: Interface | None) -> Contract:
@@ -184,7 +201,7 @@ def _language_model(content: Content, stored: OpenVLAConfig) -> PreTrainedModel:
         raise CheckpointError(
             f"{content.place}: 'text_config' does not describe a language model: {error}."
         ) from error
-    attention = stored.attention or getattr(stored.language_model, "attention", "sdpa")
+    attention = _attention(stored, stored.language_model) or "sdpa"
     try:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(settings, attn_implementation=attention)
     except ImportError as error:

@@ -13,6 +13,7 @@ from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.policies.prismatic.hugging_face.configuration import PrismaticConfig
 from openvla_toolkit.policies.prismatic.hugging_face.modeling import PrismaticForConditionalGeneration
 from openvla_toolkit.policies.prismatic.images import Pixels, picture_array
+from openvla_toolkit.policies.prismatic.model import answering
 
 if TYPE_CHECKING:
     from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
@@ -33,6 +34,7 @@ class Speaker:
         self._pixels = Pixels(images)
         self._limit = config.max_tokens
         parts: Any = policy.module
+        self._parts = policy.module
         towers = len(images.means)
         self._model: Any = PrismaticForConditionalGeneration(
             PrismaticConfig(
@@ -57,18 +59,14 @@ class Speaker:
             UserError: there are not as many pictures as prompts, or one is no picture.
         """
         batch = self._batch(images, prompts)
-        was_training = self._model.training
-        self._model.eval()
-        ids = self._model.generate(
-            **batch,
-            **{
-                "pad_token_id": self._tokenizer.pad_token_id,
-                "eos_token_id": self._tokenizer.eos_token_id,
-                **_SETTINGS,
-                **settings,
-            },
-        )
-        self._model.train(was_training)
+        settings = {
+            "pad_token_id": self._tokenizer.pad_token_id,
+            "eos_token_id": self._tokenizer.eos_token_id,
+            **_SETTINGS,
+            **settings,
+        }
+        with answering(self._parts):
+            ids = self._model.generate(**batch, **settings)
         new = ids[:, batch["input_ids"].shape[1] :]
         answers = self._tokenizer.batch_decode(new, skip_special_tokens=True)
         return [answer.strip() for answer in answers]
@@ -84,9 +82,9 @@ class Speaker:
         for answer, tokens in zip(answers, ids, strict=True):
             if len(tokens) != 1:
                 raise UserError(f"'{answer}' is {len(tokens)} tokens; answers of one token can be compared.")
-        was_training = self._model.training
-        logits = self._model.eval()(**self._batch([image], [prompt]), logits_to_keep=1).logits[0, -1].float()
-        self._model.train(was_training)
+        batch = self._batch([image], [prompt])
+        with answering(self._parts):
+            logits = self._model(**batch, logits_to_keep=1).logits[0, -1].float()
         likely = torch.softmax(logits[[tokens[0] for tokens in ids]], dim=0)
         return dict(zip(answers, likely.tolist(), strict=True))
 

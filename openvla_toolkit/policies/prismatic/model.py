@@ -6,6 +6,8 @@ D width of the language model, K positions asked for, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import openvla_toolkit.core.torchvision_cpu  # noqa: F401
@@ -19,7 +21,7 @@ from transformers import DynamicCache, PreTrainedModel
 from openvla_toolkit.interfaces.vision_backbone import VisionBackbone
 from openvla_toolkit.policies.prismatic.projector import Projector
 
-__all__ = ["DecodingState", "PictureReader", "PrismaticModel", "splice", "tied_names"]
+__all__ = ["DecodingState", "PictureReader", "PrismaticModel", "answering", "splice", "tied_names"]
 
 
 class DecodingState(NamedTuple):
@@ -166,6 +168,17 @@ def splice(embeddings: Tensor, features: Tensor, starts: Tensor | None) -> Tenso
     source = torch.where(behind < 0, places, torch.where(behind < patches, length + behind, places - patches))
     rows = torch.arange(len(embeddings), device=embeddings.device)[:, None]
     return torch.cat([embeddings, features], dim=1)[rows, source]
+
+
+@contextmanager
+def answering(module: nn.Module) -> Iterator[None]:
+    """Switch dropout off; afterwards, also after an error, the module trains or not as before."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
 
 
 def tied_names(model: PrismaticModel) -> list[str]:

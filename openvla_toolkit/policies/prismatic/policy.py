@@ -23,7 +23,7 @@ from openvla_toolkit.interfaces.action_head import ActionHead, LossReport
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.policies import OpenVLAConfig
 from openvla_toolkit.policies.prismatic.images import picture_array
-from openvla_toolkit.policies.prismatic.model import PrismaticModel, tied_names
+from openvla_toolkit.policies.prismatic.model import PrismaticModel, answering, tied_names
 from openvla_toolkit.policies.prismatic.processor import PrismaticProcessor
 from openvla_toolkit.policies.prismatic.text import TextCode
 
@@ -73,23 +73,15 @@ class OpenVLAPolicy:
         """Return one action chunk per observation, in the robot's units; prompts may differ in length.
 
         Raises:
-            ContractMismatch: unknown or ambiguous ``unnorm_key``, or a camera's picture is missing.
+            ContractMismatch: unknown or ambiguous ``unnorm_key``, or a camera's picture is missing or of
+                another size than the robot's camera gives.
         """
         moments = select_statistics(self.statistics, unnorm_key).action
         if not observations:
             return []
-        items = [self.processor.encode_observation(observation) for observation in observations]
-        device = next(self._model.projector.parameters()).device
-        batch = {
-            key: torch.from_numpy(value).to(device)
-            for key, value in self.processor.collate(items, side="left").items()
-        }
-        training = self.module.training
-        if training:
-            self.module.eval()
-        decoded = self.head.decode(self.module, batch, (self.contract.chunk, len(moments.mean)))
-        if training:
-            self.module.train()
+        batch = self._batch([self.processor.encode_observation(observation) for observation in observations])
+        with answering(self.module):
+            decoded = self.head.decode(self.module, batch, (self.contract.chunk, len(moments.mean)))
         actions = unnormalize(decoded.actions, moments, self.contract.normalization)
         tokens = [None] * len(actions) if decoded.tokens is None else decoded.tokens
         return [ActionChunk(actions=rows, tokens=ids) for rows, ids in zip(actions, tokens, strict=True)]
@@ -105,13 +97,13 @@ class OpenVLAPolicy:
 
         Args:
             observation: an ``Observation``, or a picture (Pillow, or uint8 [height, width, 3]) of the only
-            camera,
-                or a mapping from camera names to pictures; or a list of these.
+                camera, or a mapping from camera names to pictures; or a list of these.
             instruction: what to do; with an ``Observation`` it is in there.
             unnorm_key: the data set whose statistics scale the actions; needed where the policy has several.
 
         Raises:
-            ContractMismatch: unknown or ambiguous ``unnorm_key``, or a camera's picture is missing.
+            ContractMismatch: unknown or ambiguous ``unnorm_key``, or a camera's picture is missing or of
+                another size than the robot's camera gives.
             UserError: an instruction is missing, or given twice.
         """
         many = isinstance(observation, (list, tuple))
@@ -157,13 +149,18 @@ class OpenVLAPolicy:
         the language model; ``logits`` [V] that predict the first id of the answer.
         """
         item = self.processor.encode_observation(observation)
-        collated = self.processor.collate([item], side="left")
-        device = next(self._model.projector.parameters()).device
-        batch = {key: torch.from_numpy(value).to(device) for key, value in collated.items()}
-        features = self._model.image_features(batch["pixel_values"])
-        hidden, _ = self._model.prefill(batch["input_ids"], batch["attention_mask"], features)
-        answers = {"image_features": features[0].float(), "logits": self._model.logits(hidden)[0]}
+        batch = self._batch([item])
+        with answering(self.module):
+            features = self._model.image_features(batch["pixel_values"])
+            hidden, _ = self._model.prefill(batch["input_ids"], batch["attention_mask"], features)
+            answers = {"image_features": features[0].float(), "logits": self._model.logits(hidden)[0]}
         return {**item, **{key: value.cpu().numpy() for key, value in answers.items()}}
+
+    def _batch(self, items: Sequence[Mapping[str, NDArray[np.generic]]]) -> dict[str, Tensor]:
+        """Collate encoded observations, on the policy's device."""
+        device = next(self._model.projector.parameters()).device
+        collated = self.processor.collate(items, side="left")
+        return {key: torch.from_numpy(value).to(device) for key, value in collated.items()}
 
     def _observation(self, given: Any, instruction: str | None) -> Observation:
         if isinstance(given, Observation):

@@ -30,6 +30,7 @@ class PrismaticProcessor:
 
     def __init__(self, contract: Contract, *, code: TextCode, prompt: PromptConfig, targets: Targets) -> None:
         self._cameras = contract.cameras
+        self._sizes = {name: (one.height, one.width) for name, one in contract.robot.cameras.items()}
         self._pixels = Pixels(contract.images)
         self._channels = 3 * len(contract.images.means) * len(contract.cameras)
         self._size = contract.images.size
@@ -57,10 +58,24 @@ class PrismaticProcessor:
         """Return the inputs for acting: the prompt without an answer.
 
         Raises:
-            ContractMismatch: a camera's picture is missing or of the wrong form.
+            ContractMismatch: a camera's picture is missing, of the wrong form, or of another size than the
+                robot's camera gives; a policy whose robot is not known takes any size, as the original.
         """
         prompt = self._targets.prompt(self._writer.instruction(observation.instruction))
-        return {"input_ids": prompt, **self._pictures(observation.images)}
+        pictures = self._pictures(observation.images)
+        self._check_sizes(observation.images)
+        return {"input_ids": prompt, **pictures}
+
+    def _check_sizes(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        for camera in self._cameras:
+            found = images[camera].shape[:2]
+            expected = self._sizes.get(camera, found)
+            if found != expected:
+                raise ContractMismatch(
+                    f"the picture of camera '{camera}' is {found[0]} x {found[1]} pixels (height x width), "
+                    f"and the policy was trained on {expected[0]} x {expected[1]}: resize it where it is "
+                    "taken, or fine-tune the policy on data that declare this size."
+                )
 
     def _pictures(self, images: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.generic]]:
         missing = [camera for camera in self._cameras if camera not in images]

@@ -114,8 +114,9 @@ class LinearPolicy:
         """Return one chunk per observation, in the robot's units."""
         moments = select_statistics(self.statistics, unnorm_key).action
         batch = self.processor.collate([self.processor.encode_observation(one) for one in observations])
+        features = torch.from_numpy(batch["features"]).to(next(self.module.parameters()).device)
         with torch.inference_mode():
-            answers = self.module(torch.from_numpy(batch["features"])).numpy().reshape(-1, *self._shape)
+            answers = self.module(features).cpu().numpy().reshape(-1, *self._shape)
         rule = self.contract.normalization
         return [ActionChunk(actions=unnormalize(answer, moments, rule)) for answer in answers]
 

@@ -13,6 +13,7 @@ import simplejpeg
 from openvla_toolkit.core.contract import Dimension
 from openvla_toolkit.core.errors import ContractMismatch, DataError, RecipeError
 from openvla_toolkit.core.types import ADDRESS_FIELDS
+from openvla_toolkit.datasets.rlds import reader
 from openvla_toolkit.datasets.rlds.card import DatasetCard
 from openvla_toolkit.datasets.rlds.features import FeaturesDict
 from openvla_toolkit.datasets.rlds.reader import RLDSDataset
@@ -130,11 +131,19 @@ def test_the_fingerprint_follows_content_and_settings(made: Made, features: Feat
         )
         == 4
     )
-    for shard in made.shards:
-        shard.touch()
     assert fingerprint() == first
     damage(made.shards[0], -20)
     assert fingerprint() != first
+
+
+def test_a_shard_that_changes_in_its_middle_is_another(made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "HINT_BYTES", 16)
+    first = made.config().build().describe().fingerprint
+    damage(made.shards[1], made.shards[1].stat().st_size // 2)
+    changed = made.config().build()
+    assert changed.describe().fingerprint != first
+    with pytest.raises(DataError):
+        list(map(changed.__getitem__, range(len(changed))))
 
 
 def damage(path: Path, position: int) -> None:

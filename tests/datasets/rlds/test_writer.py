@@ -13,7 +13,7 @@ from openvla_toolkit.core.errors import DataError, OpenVLAError, RecipeError, St
 from openvla_toolkit.datasets.rlds.card import DatasetCard, load_card
 from openvla_toolkit.datasets.rlds.features import FeaturesDict, load_features
 from openvla_toolkit.datasets.rlds.tfrecord import open_shard, records
-from openvla_toolkit.datasets.rlds.writer import RLDSWriter
+from openvla_toolkit.datasets.rlds.writer import RLDSWriter, sweep_unfinished
 
 if TYPE_CHECKING:
     from conftest import Made
@@ -116,3 +116,27 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path, features: Featur
         RLDSWriter(tmp_path / "file", dataset="new", features=features)
     assert isinstance(caught.value, OpenVLAError)
     assert caught.value.exit_code == 1
+
+
+def test_a_version_that_another_process_made_meanwhile_is_left_alone(
+    made: Made, features: FeaturesDict, tmp_path: Path
+) -> None:
+    writer = RLDSWriter(tmp_path, dataset="new", features=features)
+    writer.write(made.train[0])
+    writer.folder.mkdir()
+    (writer.folder / "theirs").touch()
+    with pytest.raises(StorageError, match="Another process made it meanwhile") as caught:
+        writer.__exit__(None, None, None)
+    assert "space" not in str(caught.value)
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["1.0.0"]
+
+
+def test_only_what_dead_processes_left_is_swept(tmp_path: Path, features: FeaturesDict) -> None:
+    dead = tmp_path / "new" / ".1.0.0.incomplete-dead"
+    dead.mkdir(parents=True)
+    writer = RLDSWriter(tmp_path, dataset="new", features=features)
+    sweep_unfinished(tmp_path / "new", "1.0.0")
+    assert not dead.exists()
+    assert len(list((tmp_path / "new").iterdir())) == 1
+    writer.__exit__(None, KeyboardInterrupt(), None)
+    assert list((tmp_path / "new").iterdir()) == []

@@ -102,6 +102,16 @@ def test_another_camera_pose_gives_another_picture_of_the_same_scene() -> None:
     assert (views[0] != views[1]).any()
 
 
+def test_the_world_says_where_the_camera_stands() -> None:
+    pose = CameraPose(azimuth=35.0, elevation=60.0)
+    env = TabletopEnv(TabletopWorld(camera=pose, image_size=64))
+    moved = [env.reset(seed=1)[0], env.step(env.expert_action())[0]]
+    usual = TabletopEnv(TabletopWorld(image_size=64)).reset(seed=1)[0]
+    assert np.array_equal(moved[1]["observation.images.primary"], draw_primary(env.state, pose, size=64))
+    assert (moved[0]["observation.images.primary"] != usual["observation.images.primary"]).any()
+    assert np.array_equal(moved[0]["observation.images.wrist"], usual["observation.images.wrist"])
+
+
 def test_render_shows_the_primary_view() -> None:
     env = TabletopEnv(TabletopWorld(render_size=128))
     env.reset(seed=1)

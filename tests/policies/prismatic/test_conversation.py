@@ -67,7 +67,7 @@ def test_a_conversation_remembers_its_turns(speaking: OpenVLAPolicy) -> None:
 def test_training_goes_on_afterwards_and_attention_is_untouched(speaking: OpenVLAPolicy) -> None:
     model: Any = speaking.module
     before = model.language_model.config._attn_implementation
-    speaking.speaker._model.train()
+    speaking.module.train()
     speaking.generate(None, "push", **SHORT)
     assert model.language_model.training
     assert model.language_model.config._attn_implementation == before
@@ -78,3 +78,14 @@ def test_pictures_and_prompts_go_in_pairs(speaking: OpenVLAPolicy) -> None:
         speaking.speaker.generate(pictures()[:2], ["push"])
     with pytest.raises(UserError, match="str was given"):
         speaking.generate("photo.png", "push")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_speaking_leaves_the_training_mode_as_it_was(speaking: OpenVLAPolicy, training: bool) -> None:
+    speaking.module.train(training)
+    speaking.generate(None, "a", **SHORT)
+    speaking.speaker.probabilities(None, "push", ("a", "b"))
+    assert {module.training for module in speaking.module.modules()} == {training}
+    with pytest.raises(TypeError):
+        speaking.generate(None, "a", max_new_tokens="many")
+    assert {module.training for module in speaking.module.modules()} == {training}

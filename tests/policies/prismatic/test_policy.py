@@ -116,6 +116,43 @@ def test_answering_leaves_the_training_mode_as_it_was(
     policy.module.train()
     policy.predict_action(observations[0])
     assert policy.module.training
+    policy.activations(observations[0])
+    assert policy.module.training
+
+
+def test_training_goes_on_after_a_failed_answer(
+    policy: OpenVLAPolicy, observations: list[Observation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*_: object) -> None:
+        raise MemoryError
+
+    policy.module.train()
+    monkeypatch.setattr(policy.head, "decode", failing)
+    with pytest.raises(MemoryError):
+        policy.predict_action(observations[0])
+    assert all(module.training for module in policy.module.modules())
+
+
+def test_pictures_of_another_size_than_the_robot_s_are_refused(
+    policy: OpenVLAPolicy, observations: list[Observation]
+) -> None:
+    shown = observations[0]
+    wide = {**shown.images, "wrist": np.zeros((48, 64, 3), dtype=np.uint8)}
+    message = r"camera 'wrist' is 48 x 64 pixels .*trained on 32 x 32: resize it .*fine-tune"
+    with pytest.raises(ContractMismatch, match=message):
+        policy.predict_action(wide, "go")
+    with pytest.raises(ContractMismatch, match=message):
+        policy.predict_chunks([shown, Observation(images=wide, instruction="go")])
+    unused = {**shown.images, "shoulder": wide["wrist"]}  # it does not look at that one
+    np.testing.assert_array_equal(
+        policy.predict_action(unused, shown.instruction), policy.predict_action(shown)
+    )
+
+
+def test_a_policy_without_a_known_robot_takes_pictures_of_any_size(statistics: dict[str, Statistics]) -> None:
+    policy = tiny_policy(cameras=["primary"]).build(statistics=statistics)
+    assert isinstance(policy, OpenVLAPolicy)
+    assert policy.predict_action(np.zeros((48, 64, 3), dtype=np.uint8), "go").shape == (4,)
 
 
 def test_a_saved_policy_comes_back_the_same(

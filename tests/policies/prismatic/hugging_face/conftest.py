@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 import openvla_toolkit
-from openvla_toolkit.core.contract import Interface
+from openvla_toolkit.core.contract import Camera, Interface
 from openvla_toolkit.core.statistics import Statistics
 from openvla_toolkit.policies import OpenVLAConfig
 from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
@@ -28,6 +28,7 @@ Words = Callable[..., dict[str, torch.Tensor]]
 def seeded(robot: Interface, statistics: dict[str, Statistics]) -> OpenVLAPolicy:
     """A policy of one camera, untrained, but with opinions."""
     torch.manual_seed(0)
+    robot = robot.model_copy(update={"cameras": {"primary": Camera(height=32, width=40)}})
     config = tiny_policy(cameras=["primary"], projector_std=0.2)
     assert isinstance(config, OpenVLAConfig)
     policy = config.build(robot=robot, statistics=statistics)

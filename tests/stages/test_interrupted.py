@@ -1,0 +1,148 @@
+"""A run that is stopped outside training ends in good order and leaves nothing behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from openvla_toolkit.core.errors import RunInterrupted
+from openvla_toolkit.core.hooks import observe
+from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
+from openvla_toolkit.interfaces.observer import ObserverConfig
+from openvla_toolkit.stages.run_recipe import run
+
+
+class TerminatingConfig(EvaluatorConfig):
+    """Sends SIGTERM to this process while it measures, from an observer's method or from its own."""
+
+    name: Literal["terminating"] = "terminating"
+    by_observer: bool = False
+
+    def build(self) -> Any:
+        return self
+
+    def evaluate(self, policy: Any, folder: Path, progress: Any) -> Mapping[str, Any]:
+        (folder / "half").touch()
+        if not self.by_observer:
+            os.kill(os.getpid(), signal.SIGTERM)
+        progress(1, {"total": 1})
+        return {"summary": ["nobody stopped me"]}
+
+
+class EarConfig(ObserverConfig):
+    """Keeps the error that it hears of; terminates this process at an evaluation if asked to."""
+
+    name: Literal["ear"] = "ear"
+    terminates: bool = False
+
+    def build(self) -> object:
+        return Ear(terminates=self.terminates)
+
+
+class Ear:
+    heard: list[BaseException | None] = []
+
+    def __init__(self, *, terminates: bool) -> None:
+        self._terminates = terminates
+
+    @observe
+    def metrics_logged(self, stage: str) -> None:
+        if self._terminates and stage.startswith("evaluate"):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    @observe
+    def run_finished(self, error: BaseException | None) -> None:
+        self.heard.append(error)
+
+
+@pytest.mark.parametrize("by_observer", [False, True])
+def test_sigterm_in_an_evaluation(make_recipe: Any, by_observer: bool) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    Ear.heard.clear()
+    recipe = make_recipe(
+        evaluate=[TerminatingConfig(by_observer=by_observer)], observers=[EarConfig(terminates=by_observer)]
+    )
+    with pytest.raises(RunInterrupted, match=r"stopped by SIGTERM\. Go on with --resume") as caught:
+        run(recipe)
+    assert Ear.heard == [caught.value]
+    assert caught.value.exit_code == 130
+    assert list((recipe.output / "evaluation").iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_what_a_killed_evaluation_left_is_swept(make_recipe: Any, counting: Any, measured: Any) -> None:
+    recipe = make_recipe(evaluate=[counting(before_training=True)])
+    leftover = recipe.output / "evaluation" / "before-0-counting.partial-1-a"
+    leftover.mkdir(parents=True)
+    (leftover / "result.json").write_text("{}")
+    assert list(run(recipe).evaluations) == ["before-0-counting", "after-0-counting"]
+    assert not leftover.exists()
+
+
+@pytest.fixture
+def preparing(make_recipe: Any, tmp_path: Path) -> Iterator[Any]:
+    """Start a run that generates demonstrations without end; the test's end kills it."""
+    data = {
+        "name": "demonstrations",
+        "environment": "dots",
+        "root": str(tmp_path / "data"),
+        "dataset": "dots",
+        "episodes": 10**6,
+        "workers": 2,
+    }
+    recipe = make_recipe(policy=None, trains=False, data=[data])
+    file = tmp_path / "recipe.yaml"
+    file.write_text(recipe.to_yaml())
+    command = [sys.executable, "-m", "openvla_toolkit", "run", str(file)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        until_generating(recipe.output, process)
+        yield process, data
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def until_generating(output: Path, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    metrics = output / "metrics.jsonl"
+    while not (metrics.exists() and metrics.stat().st_size):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no demonstration in two minutes"
+        time.sleep(0.02)
+
+
+def test_demonstrations_are_killed_in_the_middle(
+    preparing: Any, make_recipe: Any, tmp_path: Path, processes: Any
+) -> None:
+    process, data = preparing
+    children = processes.started_by(process.pid)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    processes.until_gone(children)
+    folder = tmp_path / "data" / "dots"
+    assert [path.name.startswith(".1.0.0.incomplete-") for path in folder.iterdir()] == [True]
+    run(make_recipe("again", policy=None, trains=False, data=[{**data, "episodes": 3, "workers": 1}]))
+    assert [path.name for path in folder.iterdir()] == ["1.0.0"]
+
+
+def test_demonstrations_are_terminated(preparing: Any, tmp_path: Path, processes: Any) -> None:
+    process, _ = preparing
+    children = processes.started_by(process.pid)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by SIGTERM" in said
+    assert "Traceback" not in said
+    processes.until_gone(children)
+    assert list((tmp_path / "data" / "dots").iterdir()) == []
