@@ -102,7 +102,9 @@ def test_a_policy_that_is_only_measured_goes_to_the_best_device(
 ) -> None:
     """The device ``meta`` stands for an accelerator: it is everywhere, and what is moved there is seen."""
     asked: list[str] = []
-    monkeypatch.setattr(devices, "usable_device", lambda name, setting: asked.append(name) or torch.device("meta"))
+    monkeypatch.setattr(
+        devices, "usable_device", lambda name, setting: asked.append(name) or torch.device("meta")
+    )
     policy = {"name": "dots-linear"}
     recipe = make_recipe(policy=policy, trains=False, evaluate=[SeeingConfig()])
     assert run(recipe).evaluations["evaluate-0-seeing"]["device"] == "meta"
