@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from openvla_toolkit.core.errors import RecipeError, RecipeErrors, UserError, did_you_mean
 from openvla_toolkit.core.layers import Layered
-from openvla_toolkit.core.registry import ByName, load
+from openvla_toolkit.core.registry import ByName
 from openvla_toolkit.core.yaml_lines import KeyPath
 
-__all__ = ["recipe_error"]
+__all__ = ["recipe_error", "validated"]
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 def recipe_error(error: ValidationError, recipe: Layered, model: type[BaseModel]) -> RecipeError:
@@ -28,6 +30,14 @@ def recipe_error(error: ValidationError, recipe: Layered, model: type[BaseModel]
     ]
     complaints.sort(key=lambda one: (one.file or "", one.line or 0))
     return complaints[0] if len(complaints) == 1 else RecipeErrors(complaints)
+
+
+def validated(model: type[Model], settings: Mapping[str, Any]) -> Model:
+    """Return settings that stand in no file as a section; raises ``RecipeError`` that names every mistake."""
+    try:
+        return model.model_validate(dict(settings))
+    except ValidationError as error:
+        raise recipe_error(error, Layered(dict(settings), {}), model) from None
 
 
 def _address(detail: ErrorDetails, data: Any) -> KeyPath:
@@ -109,7 +119,7 @@ def _models_in(hints: list[Any], value: Any) -> Iterator[type[BaseModel]]:
     for choice in chosen:
         name = value.get("name", choice.default) if isinstance(value, Mapping) else value
         try:
-            yield load(choice.kind, str(name))
+            yield choice.load(str(name))
         except UserError:
             continue  # reported where the name stands
 

@@ -63,7 +63,7 @@ def type_name(annotation: Any) -> str:
         return "null"
     if origin is Annotated:
         chosen = [one.func for one in arguments[1:] if isinstance(getattr(one, "func", None), ByName)]
-        return str(chosen[0].kind) if chosen else type_name(arguments[0])
+        return " | ".join(chosen[0].kinds) if chosen else type_name(arguments[0])
     if origin in (Union, types.UnionType):
         return " | ".join(dict.fromkeys(map(type_name, arguments)))
     if origin is Literal:
@@ -92,7 +92,7 @@ def _strings_under_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:
 
 def _field_type(field: FieldInfo) -> str:
     chosen = [one.func for one in field.metadata if isinstance(getattr(one, "func", None), ByName)]
-    name = chosen[0].kind if chosen else type_name(field.annotation)
+    name = " | ".join(chosen[0].kinds) if chosen else type_name(field.annotation)
     bounds = [
         f"{sign} {getattr(one, key):g}"
         for one in field.metadata

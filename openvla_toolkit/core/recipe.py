@@ -55,10 +55,10 @@ class Recipe(Section):
     """Folder of everything the run writes."""
     policy: Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("policy"))] | None = None
     """The policy that is trained, evaluated, exported."""
-    data: list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("dataset"))]] = Field(
-        default_factory=list
+    data: list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("dataset", "mixture"))]] = (
+        Field(default_factory=list)
     )
-    """Data sets; their weights make the mixture."""
+    """Data sets, and mixtures of several; their weights say how often each is drawn from."""
     train: Train | None = None
     """How the policy is trained."""
     evaluate: list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("evaluator"))]] = Field(

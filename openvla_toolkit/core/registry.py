@@ -122,21 +122,23 @@ def load_command(name: str) -> object:
         raise BrokenComponent("verb", name, package, _cause(error, entries[0])) from error
 
 
-def by_name(kind: str, *, default: str | None = None) -> ByName:
-    """Return the pydantic validator that makes a config of this kind from a name or a mapping with ``name``.
+def by_name(*kinds: str, default: str | None = None) -> ByName:
+    """Return the pydantic validator that makes a config of one of these kinds, by its name.
 
-    A config object passes through, so Python users need no registration. ``default`` is the name that a
-    mapping without ``name`` takes; without it such a mapping is an error.
+    A value is a name, or a mapping with ``name``. A config object passes through, so Python users need no
+    registration. ``default`` is the name that a mapping without ``name`` takes; without it such a mapping
+    is an error.
     """
-    return ByName(kind, default=default)
+    return ByName(*kinds, default=default)
 
 
 class ByName:
-    """The validator that ``by_name`` makes; it knows its kind, so schemas and suggestions can look it up."""
+    """The validator that ``by_name`` makes; it knows its kinds, for schemas and suggestions."""
 
-    def __init__(self, kind: str, *, default: str | None = None) -> None:
-        self.kind, self.default = kind, default
-        self._one = f"{'an' if kind[0] in 'aeiou' else 'a'} {kind}"
+    def __init__(self, *kinds: str, default: str | None = None) -> None:
+        self.kinds, self.default = kinds, default
+        self.label = " or ".join(kinds)
+        self._one = f"{'an' if kinds[0][0] in 'aeiou' else 'a'} {self.label}"
 
     def __call__(self, value: object) -> object:
         """Validate one value; problems are pydantic errors, so that all mistakes are listed at once."""
@@ -149,16 +151,30 @@ class ByName:
             raise _complaint(f"expected the name of {self._one}, or a mapping with 'name', not {value!r}.")
         name = settings.get("name", self.default)
         if not isinstance(name, str):
-            names = ", ".join(sorted(find(self.kind))) or "none"
+            names = ", ".join(sorted(self.installed())) or "none"
             raise _complaint(f"{self._one} needs a 'name'. Installed: {names}.")
         try:
-            config = load(self.kind, name)
+            config = self.load(name)
         except UserError as error:
             raise _complaint(str(error)) from error
         return config.model_validate({**settings, "name": name})
 
+    def installed(self) -> dict[str, str]:
+        """Return the visible names of all kinds, and the first kind that has each."""
+        return {name: kind for kind in reversed(self.kinds) for name in find(kind)}
+
+    def load(self, name: str) -> type[ComponentConfig]:
+        """Import the config class that a name stands for; raises as the module's ``load`` does."""
+        having = [kind for kind in self.kinds if name in find(kind)]
+        if not having:
+            raise UnknownComponent(self.label, name, self.installed())
+        if len(having) > 1:
+            entries = [entry for kind in having for entry in find(kind)[name]]
+            raise AmbiguousComponent(self.label, name, [distribution_name(entry) for entry in entries])
+        return load(having[0], name)
+
     def _checked(self, config: ComponentConfig) -> ComponentConfig:
-        if config.kind != self.kind:
+        if config.kind not in self.kinds:
             raise _complaint(f"{type(config).__name__} is of kind {config.kind}; {self._one} is expected.")
         return config
 

@@ -9,7 +9,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from openvla_toolkit.core.describe import field_docs
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.recipe import Recipe
-from openvla_toolkit.core.registry import ByName, find, load
+from openvla_toolkit.core.registry import ByName
 from openvla_toolkit.core.sections import bare_name
 
 __all__ = ["recipe_schema"]
@@ -54,9 +54,9 @@ class _Joined(GenerateJsonSchema):
         """Return a bare name (of a component without required settings) or one of the installed configs."""
         options: list[JsonSchemaValue] = []
         bare: list[str] = []
-        for name in sorted(find(choice.kind)):
+        for name in sorted(choice.installed()):
             try:
-                config = load(choice.kind, name)
+                config = choice.load(name)
             except UserError:
                 continue
             options.append(self._named(config, optional=name == choice.default))

@@ -57,6 +57,8 @@ class Episode:
     """[T, A] actions in the embodiment's units."""
     instructions: Sequence[str]
     """[T] what the robot was told at each frame."""
+    keep: NDArray[np.bool_] | None = None
+    """[T] frames from which a sample is made; None for all. Statistics are of all frames either way."""
 
     def __len__(self) -> int:
         return len(self.actions)

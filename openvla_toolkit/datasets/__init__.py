@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from openvla_toolkit.interfaces.dataset import DatasetConfig
+from openvla_toolkit.interfaces.dataset import DatasetConfig, WritePlan
 from openvla_toolkit.interfaces.environment import AnyEnvironment
 from openvla_toolkit.interfaces.transform import AnyTransform
 
 if TYPE_CHECKING:
+    from typing_extensions import Self
+
     from openvla_toolkit.datasets.rlds.card import DatasetCard
+    from openvla_toolkit.datasets.rlds.conversion import RLDSShardWriter
     from openvla_toolkit.datasets.rlds.reader import RLDSDataset
 
 __all__ = ["DemonstrationsConfig", "RLDSConfig"]
@@ -46,6 +49,26 @@ class RLDSConfig(DatasetConfig):
     """Applied to each trajectory in order, before the keys above are looked up."""
     verify: bool = True
     """Check the checksum of every record that is read; the index, once made, spares reading records again."""
+
+    @classmethod
+    def found_at(cls, path: Path) -> Self | None:
+        """Return the settings for a data set's folder, or a version's, whose name is the data set's."""
+        if (path / "dataset_info.json").is_file():
+            return cls(root=path, dataset=path.resolve().parent.name)
+        versions = path.glob("*.*.*/dataset_info.json") if path.is_dir() else iter(())
+        return cls(root=path, dataset=path.resolve().name) if any(versions) else None
+
+    @classmethod
+    def writer(cls, plan: WritePlan, settings: Mapping[str, Any]) -> RLDSShardWriter:
+        """Return a writer; ``settings`` are those of ``WriteSettings`` (version, pictures).
+
+        Raises:
+            RecipeError: there is no such setting.
+        """
+        from openvla_toolkit.core.complaints import validated
+        from openvla_toolkit.datasets.rlds.conversion import RLDSShardWriter, WriteSettings
+
+        return RLDSShardWriter(plan, validated(WriteSettings, settings))
 
     def folder(self) -> Path:
         """Return the version folder that is read.

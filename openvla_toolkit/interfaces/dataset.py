@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, TypeAlias, TypeVar
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
 from openvla_toolkit.core.component import ComponentConfig
+from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.registry import by_name
 from openvla_toolkit.interfaces.embodiment import AnyEmbodiment
 
 if TYPE_CHECKING:
     import numpy as np
+    from typing_extensions import Self
 
-    from openvla_toolkit.core.types import DataDescription, EncodedImage
+    from openvla_toolkit.core.contract import Interface
+    from openvla_toolkit.core.types import DataDescription, EncodedImage, Episode
 
-__all__ = ["AnyDataset", "Dataset", "DatasetConfig"]
+__all__ = ["AnyDataset", "Dataset", "DatasetConfig", "DatasetWriter", "WritePlan"]
 
 Item = TypeVar("Item", covariant=True)
 
@@ -51,6 +56,39 @@ class Dataset(Protocol[Item]):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WritePlan:
+    """A data set that is to be written, known whole before its first shard is."""
+
+    name: str
+    robot: Interface
+    cameras: Sequence[str]
+    lengths: Sequence[int]
+    """Frames of every episode."""
+    instructions: Sequence[str]
+    """Every text that the robot is told, in the order of first appearance."""
+    keeps: bool
+    """Whether some frame is not made a sample (``Episode.keep``), so that every frame must be marked."""
+    shards: Sequence[tuple[int, int]]
+    """First episode and the one past the last, for every shard."""
+
+
+class DatasetWriter(Protocol):
+    """Writes a planned data set into a folder, shard by shard, in any order and in any process."""
+
+    def write(self, source: Dataset[Episode], shard: int, folder: Path) -> Mapping[str, Any]:
+        """Write the files of one shard anew; return what ``finish`` must know of it, as plain JSON data."""
+        ...
+
+    def finish(self, folder: Path, reports: Sequence[Mapping[str, Any]]) -> None:
+        """Write what describes the whole; ``reports`` are those of all shards, in order."""
+        ...
+
+    def reader(self, folder: Path) -> DatasetConfig:
+        """Return the settings that read the finished folder."""
+        ...
+
+
 class DatasetConfig(ComponentConfig):
     """Settings that every data set has."""
 
@@ -67,6 +105,21 @@ class DatasetConfig(ComponentConfig):
         ``report(done, total)`` is called as work proceeds. What is there already is left alone; an
         interrupted preparation is never taken for whole.
         """
+
+    @classmethod
+    def found_at(cls, path: Path) -> Self | None:
+        """Return the settings that read what lies at ``path``, or None if it is of another kind."""
+        return None
+
+    @classmethod
+    def writer(cls, plan: WritePlan, settings: Mapping[str, Any]) -> DatasetWriter:
+        """Return what writes data sets of this kind.
+
+        Raises:
+            UserError: this kind is only read, or has no such settings.
+        """
+        name = cls.model_fields["name"].default
+        raise UserError(f"data sets of the kind '{name}' are not written, only read.")
 
     @abstractmethod
     def build(self) -> Dataset[Any]:

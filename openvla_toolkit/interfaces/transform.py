@@ -11,12 +11,17 @@ from pydantic import BeforeValidator, SerializeAsAny
 from openvla_toolkit.core.component import ComponentConfig
 from openvla_toolkit.core.registry import by_name
 
-__all__ = ["AnyTransform", "Trajectory", "TransformConfig"]
+__all__ = ["KEEP", "AnyTransform", "Trajectory", "TransformConfig"]
 
 Trajectory: TypeAlias = Mapping[str, Any]
 """A nested mapping of arrays with a leading time axis, as the data set's own features name them
 (``observation/state``, ``action``, ``language_instruction``). Images are address arrays, so that dropping
 or reordering steps treats them like any other key."""
+
+
+KEEP = "keep"
+"""Key under which a transform may say from which frames a sample is made: [T] bools. Data sets that have
+transforms pass it on as ``Episode.keep``."""
 
 
 class TransformConfig(ComponentConfig):

@@ -21,7 +21,7 @@ from openvla_toolkit.interfaces.dataset import Dataset
 
 __all__ = ["EpisodeIndex", "build_index", "index_folder"]
 
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "Delete the folder; the index is built again from the data."
 Report = Callable[[int, int], None]
 
@@ -50,6 +50,8 @@ class EpisodeIndex:
             camera: _mapped(folder / f"images.{camera}.npy") for camera in head["cameras"]
         }
         """Camera -> [F] addresses."""
+        self.samples: NDArray[np.int64] | None = _mapped(folder / "samples.npy") if head["samples"] else None
+        """[S] numbers of the frames from which a sample is made; None for all."""
         columns = [
             self.instruction_of,
             *self.images.values(),
@@ -80,7 +82,7 @@ class EpisodeIndex:
 def _head(path: Path) -> dict[str, Any]:
     try:
         head: dict[str, Any] = json.loads(path.read_text())
-        if missing := {"instructions", "names", "cameras", "states"} - head.keys():
+        if missing := {"instructions", "names", "cameras", "states", "samples"} - head.keys():
             raise ValueError(f"no '{min(missing)}'")
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"the index is damaged: {error}. {_REMEDY}", file=path) from error
@@ -119,6 +121,8 @@ def build_index(dataset: Dataset[Episode], folder: Path, report: Report | None =
             report(position + 1, len(dataset))
     if not episodes:
         raise DataError("there are no episodes to read.", key=description.name)
+    if not any(_kept(episode).any() for episode in episodes):
+        raise DataError("its transforms leave no frame to make a sample from.", key=description.name)
     with atomic_folder(folder) as partial:
         _write(episodes, description, partial)
     return EpisodeIndex(folder)
@@ -136,11 +140,21 @@ def _check(episode: Episode, description: DataDescription, *, first: Episode) ->
             episode=episode.name,
             key="task",
         )
+    if _kept(episode).shape != (frames,):
+        raise DataError(
+            f"expected one value per frame ({frames}), found {_kept(episode).shape}.",
+            episode=episode.name,
+            key="keep",
+        )
     for camera in description.cameras:
         count = len(episode.images.get(camera, ()))
         if count != frames:
             key = f"observation.images.{camera}"
             raise DataError(f"expected {frames} images, found {count}.", episode=episode.name, key=key)
+
+
+def _kept(episode: Episode) -> NDArray[np.bool_]:
+    return np.ones(len(episode), dtype=bool) if episode.keep is None else episode.keep
 
 
 def _check_vectors(
@@ -174,6 +188,7 @@ def _write(episodes: Sequence[Episode], description: DataDescription, folder: Pa
         "names": [episode.name for episode in episodes],
         "cameras": list(description.cameras),
         "states": episodes[0].states is not None,
+        "samples": not all(_kept(episode).all() for episode in episodes),
     }
     (folder / "index.json").write_text(json.dumps(head))
     np.save(folder / "starts.npy", np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
@@ -183,6 +198,9 @@ def _write(episodes: Sequence[Episode], description: DataDescription, folder: Pa
     if head["states"]:
         states = [episode.states for episode in episodes if episode.states is not None]
         np.save(folder / "states.npy", np.concatenate(states).astype(np.float32))
+    if head["samples"]:
+        kept = np.concatenate([_kept(episode) for episode in episodes])
+        np.save(folder / "samples.npy", np.flatnonzero(kept).astype(np.int64))
     told = [number[text] for episode in episodes for text in episode.instructions]
     np.save(folder / "instruction_of.npy", np.array(told, dtype=np.int32))
     for camera in description.cameras:

@@ -27,7 +27,7 @@ class SampleSource(Protocol):
 
 
 class EpisodeSource:
-    """Frames of robot episodes; one sample per frame."""
+    """Frames of robot episodes; one sample per frame that the data set keeps."""
 
     def __init__(
         self,
@@ -51,10 +51,13 @@ class EpisodeSource:
             )
 
     def __len__(self) -> int:
-        return self._index.frames
+        samples = self._index.samples
+        return self._index.frames if samples is None else len(samples)
 
     def __getitem__(self, position: int) -> Sample:
         index = self._index
+        if index.samples is not None:
+            position = int(index.samples[position])
         episode = index.episode_of(position)
         actions = action_chunk(
             index.actions[: index.starts[episode + 1]], position, size=self._chunk, absolute=self._absolute

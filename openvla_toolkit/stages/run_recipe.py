@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from openvla_toolkit.interfaces.dataset import DatasetConfig
     from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
+    from openvla_toolkit.interfaces.mixture import MixtureConfig
     from openvla_toolkit.interfaces.policy import Policy, PolicyConfig
     from openvla_toolkit.stages.prepare import Prepared
 
@@ -122,7 +123,7 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     last = _last_checkpoint(recipe)
     if last is None and (weights := getattr(recipe.policy, "weights", None)) is not None:
         locate(weights)  # before the data is made and read, which may take hours
-    prepared = prepare(cast("Sequence[DatasetConfig]", recipe.data), tell)
+    prepared = prepare(cast("Sequence[DatasetConfig | MixtureConfig]", recipe.data), tell)
     if recipe.policy is None:
         return RunResult(output=recipe.output, checkpoint=None)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from openvla_toolkit.core.registry import installed
     from openvla_toolkit.testing.actions import check_action_head, check_action_tokenizer
-    from openvla_toolkit.testing.data import check_dataset, check_transform
+    from openvla_toolkit.testing.data import check_dataset, check_mixture, check_transform
     from openvla_toolkit.testing.fakes.dots import DotsConfig, DotsEpisodesConfig, DotsRobotConfig
     from openvla_toolkit.testing.fakes.linear import LinearPolicy, LinearPolicyConfig, linear_policy
     from openvla_toolkit.testing.fakes.tiny import tiny_policy
@@ -37,6 +37,7 @@ __all__ = [
     "check_environment",
     "check_evaluator",
     "check_language_model",
+    "check_mixture",
     "check_observer",
     "check_policy",
     "check_prompt",
@@ -61,6 +62,7 @@ _HOMES = {
     "check_environment": "worlds",
     "check_evaluator": "runs",
     "check_language_model": "models",
+    "check_mixture": "data",
     "check_observer": "runs",
     "check_policy": "policies",
     "check_prompt": "prompts",

@@ -13,10 +13,11 @@ from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.images import decode
 from openvla_toolkit.core.types import ADDRESS_FIELDS, Conversation, DataDescription, Episode
 from openvla_toolkit.interfaces.dataset import Dataset, DatasetConfig
+from openvla_toolkit.interfaces.mixture import MixtureConfig
 from openvla_toolkit.interfaces.transform import Trajectory, TransformConfig
 from openvla_toolkit.testing.verdict import check_settings, expect
 
-__all__ = ["check_dataset", "check_transform", "open_x_trajectory"]
+__all__ = ["check_dataset", "check_mixture", "check_transform", "open_x_trajectory"]
 
 
 def check_dataset(config: DatasetConfig) -> None:
@@ -57,6 +58,23 @@ def check_dataset(config: DatasetConfig) -> None:
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
     expect(False, config, expected=f"an IndexError at position {count}, past the end", found=found)
+
+
+def check_mixture(config: MixtureConfig) -> None:
+    """Check a mixture whose members exist on disk.
+
+    Checked: the settings; that there are members, all of them data sets with settings of their own; that no
+    two bear one name; that building repeats itself.
+    """
+    check_settings(config, MixtureConfig)
+    members = config.build()
+    expect(len(members) > 0, config, expected="at least one member", found="none")
+    strangers = [type(member).__name__ for member in members if not isinstance(member, DatasetConfig)]
+    expect(not strangers, config, expected="data sets as members", found=strangers)
+    names = [member.build().describe().name for member in members]
+    expect(len(set(names)) == len(names), config, expected="members with names of their own", found=names)
+    again = config.build()
+    expect(list(again) == list(members), config, expected="build() to repeat itself", found=again)
 
 
 def check_transform(config: TransformConfig, *, trajectory: Trajectory | None = None) -> None:

@@ -7,36 +7,42 @@ orientation and an absolute gripper (1 open, 0 closed), the instruction is ``lan
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from openvla_toolkit.interfaces.transform import Trajectory, TransformConfig
 
-__all__ = ["BridgeOrigConfig", "FractalConfig", "LiberoConfig", "OpenXConfig"]
+__all__ = ["OpenXConfig", "SkipIdleConfig"]
 
 
 class OpenXConfig(TransformConfig):
-    """A standardisation of Open X-Embodiment: its name is all there is to set."""
+    """The standardisation of one data set of Open X-Embodiment (73 are known), as OpenVLA does it."""
+
+    name: Literal["open-x"] = "open-x"
+    dataset: str
+    """The data set whose standardisation it is: ``bridge_orig``, ``fractal20220817_data``, ``droid``, ..."""
 
     def build(self) -> Callable[[Trajectory], Trajectory]:
-        """Return the function that bears the component's name."""
-        from openvla_toolkit.transforms.open_x import STANDARDIZATIONS
+        """Return the function.
 
-        return STANDARDIZATIONS[self.name]
+        Raises:
+            RecipeError: no such data set is known; suggests the nearest name.
+        """
+        from openvla_toolkit.transforms.open_x.lookup import standardization
 
-
-class BridgeOrigConfig(OpenXConfig):
-    """BridgeData V2 as its project publishes it (``bridge_orig``, ``bridge_dataset``)."""
-
-    name: Literal["bridge-orig"] = "bridge-orig"
+        return standardization(self.dataset)
 
 
-class FractalConfig(OpenXConfig):
-    """The RT-1 data (``fractal20220817_data``)."""
+class SkipIdleConfig(TransformConfig):
+    """Make no samples from frames in which the robot does not move; statistics still count them."""
 
-    name: Literal["fractal"] = "fractal"
+    name: Literal["skip-idle"] = "skip-idle"
+    threshold: tuple[Annotated[float, Field(ge=0)], ...] = Field(default=(1e-5,) * 6, min_length=1)
+    """What the first numbers of an action must not all stay below, in the units of the action, either way."""
 
+    def build(self) -> Callable[[Trajectory], Trajectory]:
+        """Return the function."""
+        from openvla_toolkit.transforms.idle import SkipIdle
 
-class LiberoConfig(OpenXConfig):
-    """LIBERO demonstrations without idle steps (``libero_*_no_noops``)."""
-
-    name: Literal["libero"] = "libero"
+        return SkipIdle(self.threshold)

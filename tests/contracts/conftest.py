@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
+from openvla_toolkit.pipeline.convert import Job, convert
 from openvla_toolkit.testing import DotsConfig, DotsEpisodesConfig, DotsRobotConfig, tiny_policy
-from openvla_toolkit.testing.data import open_x_trajectory
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "rlds" / "data"
 WORLD = {"image_size": 32, "objects_max": 2}
@@ -37,12 +38,21 @@ def _bridge() -> Mapping[str, Any]:
     return {"root": GOLDEN, "dataset": "bridge_orig", "cameras": cameras, "embodiment": robot}
 
 
-def _fractal() -> Mapping[str, Any]:
-    plain = open_x_trajectory()
-    parts = {"world_vector": 3, "rotation_delta": 3, "gripper_closedness_action": 1}
-    action = {key: plain["action"][:, :width] for key, width in parts.items()}
-    told = {"natural_language_instruction": plain["language_instruction"]}
-    return {"action": action, "observation": {**plain["observation"], **told}}
+def _lerobot(folder: Path) -> Mapping[str, Any]:
+    source = DotsEpisodesConfig(episodes=3)
+    settings = {"codec": "libx264"}
+    convert(Job(source=source, destination=folder / "dots", to="lerobot", settings=settings))
+    return {"root": folder / "dots"}
+
+
+def _hdf5(folder: Path) -> Mapping[str, Any]:
+    with h5py.File(folder / "demo.hdf5", "w") as file:
+        demo = file.create_group("data/demo_0")
+        demo.attrs["language_instruction"] = "wait"
+        demo["actions"], demo["obs/state"] = np.zeros((3, 3)), np.zeros((3, 3))
+        demo["obs/image"] = np.zeros((3, 32, 32, 3), np.uint8)
+    cameras = {"primary": "obs/image"}
+    return {"root": folder, "cameras": cameras, "state": ["obs/state"], "embodiment": DotsRobotConfig()}
 
 
 def _custom(folder: Path) -> Mapping[str, Any]:
@@ -71,26 +81,19 @@ SETTINGS: Mapping[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("policy", "openvla"): lambda folder: tiny_policy().model_dump(),
     ("embodiment", "custom"): _custom,
     ("dataset", "rlds"): lambda folder: _bridge(),
+    ("dataset", "lerobot"): _lerobot,
+    ("dataset", "hdf5"): _hdf5,
     ("dataset", "demonstrations"): _demonstrations,
     ("dataset", "npz-episodes"): _npz,
+    ("transform", "open-x"): lambda folder: {"dataset": "libero_spatial_no_noops"},
+    ("mixture", "open-x"): lambda folder: {"mixture": "bridge", "root": GOLDEN},
+    ("mixture", "weighted"): lambda folder: {"data": [DotsEpisodesConfig()]},
     ("engine", "single"): lambda folder: {"device": "cpu"},
     ("environment", "tabletop"): lambda folder: {"world": {**WORLD, "max_steps": 4}},
     ("evaluator", "closed-loop"): _dots,
     ("evaluator", "open-loop"): lambda folder: {"data": DotsEpisodesConfig(), "frames": 8},
     ("observer", "wandb"): lambda folder: {"mode": "disabled"},
 }
-
-ARGUMENTS: Mapping[tuple[str, str], Mapping[str, Any]] = {
-    ("transform", "fractal"): {"trajectory": _fractal()},
-}
-"""What a check needs to be told besides."""
-
-
-@pytest.fixture
-def arguments(request: pytest.FixtureRequest) -> Mapping[str, Any]:
-    """Further arguments of the check of the component that the test is about."""
-    about = request.node.callspec.params
-    return ARGUMENTS.get((about["kind"], about["name"]), {})
 
 
 @pytest.fixture

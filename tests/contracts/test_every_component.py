@@ -34,9 +34,9 @@ def configured(kind: str, name: str, settings: Mapping[str, Any]) -> ComponentCo
 
 @pytest.mark.parametrize(("kind", "name"), COMPONENTS)
 def test_an_installed_component_keeps_to_its_interface(
-    kind: str, name: str, settings: Mapping[str, Any], arguments: Mapping[str, Any]
+    kind: str, name: str, settings: Mapping[str, Any]
 ) -> None:
-    check_of(kind)(configured(kind, name, settings), **arguments)
+    check_of(kind)(configured(kind, name, settings))
 
 
 @pytest.mark.parametrize("kind", INTERFACES)

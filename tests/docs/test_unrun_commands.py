@@ -6,9 +6,12 @@ import ast
 import re
 import shlex
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
+import click
 import pytest
+from hatchling.builders.sdist import SdistBuilder
 
 from openvla_toolkit.cli import main
 from openvla_toolkit.cli.verbs import VERBS
@@ -63,8 +66,23 @@ def check(words: list[str]) -> None:
             with pytest.raises(SystemExit) as ended:
                 main(["run", *rest, "--dry-run"])
             assert ended.value.code == 0, f"{shlex.join(words)} is refused."
+        case ["openvla", "models" | "predict" as verb, *rest]:  # they name a hub's models, or a GPU
+            _parse(verb, rest)
+        case ["pip", "install", requirement] if requirement.startswith("openvla-toolkit["):
+            extras = SdistBuilder(str(ROOT)).metadata.core.optional_dependencies
+            asked = set(requirement.removeprefix("openvla-toolkit[").removesuffix("]").split(","))
+            assert asked <= extras.keys(), f"there is no extra {sorted(asked - extras.keys())}."
         case _:
             pytest.fail(f"{shlex.join(words)}: write it as 'console', so that it is run.")
+
+
+def _parse(verb: str, words: list[str]) -> None:
+    """Fail unless a verb, or a part of it, takes these arguments; nothing is carried out."""
+    command: click.Command = import_module(f"openvla_toolkit.cli.{verb}").command
+    if isinstance(command, click.Group):
+        name, *words = words
+        command = command.commands[name]
+    command.make_context(verb, words)
 
 
 def _borrows(session: ast.FunctionDef) -> bool:
@@ -115,9 +133,13 @@ def test_the_command_for_a_copy_of_bridge_leaves_nothing_at_the_small_one() -> N
         ["openvla", "run", "recipes/missing.yaml"],
         ["openvla", "run", "recipes/quickstart.yaml", "--resmue"],
         ["openvla", "run", "recipes/quickstart.yaml", "train.stesp=1"],
+        ["openvla", "predict", "openvla/openvla-7b", "--picture", "a.png"],
+        ["openvla", "models", "convert", "openvla/openvla-7b", "out", "--to", "onnx"],
+        ["openvla", "models", "konvert", "a", "b"],
+        ["pip", "install", "openvla-toolkit[everything]"],
         ["rm", "-r", "/"],
     ],
 )
 def test_what_is_not_there_fails(wrong: list[str]) -> None:
-    with pytest.raises((AssertionError, pytest.fail.Exception)):
+    with pytest.raises((AssertionError, KeyError, click.UsageError, pytest.fail.Exception)):
         check(wrong)

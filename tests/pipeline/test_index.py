@@ -147,3 +147,26 @@ def test_files_of_two_indexes_are_told_apart(
     np.save(tmp_path / "index" / "actions.npy", np.array(index.actions[:-1]))
     with pytest.raises(DataError, match="its files do not belong together"):
         build_index(dataset, tmp_path / "index")
+
+
+def test_frames_that_are_not_kept_count_and_make_no_samples(dataset: DotsEpisodes, tmp_path: Path) -> None:
+    first, *others = dataset._episodes
+    keep = np.arange(len(first)) != 1
+    dataset._episodes = [replace(first, keep=keep), *others]
+    index = build_index(dataset, tmp_path / "index")
+    assert index.frames == sum(map(len, dataset._episodes))
+    assert index.samples is not None
+    assert index.samples.tolist() == [frame for frame in range(index.frames) if frame != 1]
+
+
+def test_no_frame_that_is_kept_is_an_error(dataset: DotsEpisodes, tmp_path: Path) -> None:
+    dataset._episodes = [replace(one, keep=np.zeros(len(one), dtype=bool)) for one in dataset._episodes]
+    with pytest.raises(DataError, match="leave no frame to make a sample from"):
+        build_index(dataset, tmp_path / "index")
+
+
+def test_what_is_kept_is_said_for_every_frame(dataset: DotsEpisodes, tmp_path: Path) -> None:
+    first, *others = dataset._episodes
+    dataset._episodes = [replace(first, keep=np.ones(1, dtype=bool)), *others]
+    with pytest.raises(DataError, match="'keep': expected one value per frame"):
+        build_index(dataset, tmp_path / "index")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.images import decode
 from openvla_toolkit.core.statistics import normalize
 from openvla_toolkit.core.types import ADDRESS_FIELDS, Conversation, DataDescription, Turn
-from openvla_toolkit.pipeline.index import EpisodeIndex
+from openvla_toolkit.pipeline.index import EpisodeIndex, build_index
 from openvla_toolkit.pipeline.samples import ConversationSource, EpisodeSource, action_chunk
 from openvla_toolkit.pipeline.statistics import compute_statistics
 from openvla_toolkit.testing import DotsRobotConfig
@@ -42,6 +44,17 @@ def source(
         cameras=tuple(cameras),
         chunk=chunk,
     )
+
+
+def test_samples_are_made_of_kept_frames_alone(dataset: DotsEpisodes, tmp_path: Path) -> None:
+    whole = source(dataset, build_index(dataset, tmp_path / "whole"))
+    dataset._episodes = [replace(one, keep=np.arange(len(one)) % 2 == 1) for one in dataset._episodes]
+    index = build_index(dataset, tmp_path / "odd")
+    samples = source(dataset, index)
+    assert index.samples is not None
+    assert len(samples) == len(index.samples) < len(whole)
+    for position, frame in enumerate(index.samples.tolist()):
+        np.testing.assert_array_equal(samples[position].actions, whole[frame].actions)
 
 
 def test_a_sample_is_the_frame_it_says(dataset: DotsEpisodes, index: EpisodeIndex) -> None:

@@ -6,7 +6,6 @@ catalog that ships with the toolkit; each answers only what those before it leav
 
 from __future__ import annotations
 
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from openvla_toolkit.core.component import Section
 from openvla_toolkit.core.errors import RecipeError
 from openvla_toolkit.core.layers import Layered, Place
 from openvla_toolkit.core.yaml_lines import parse_file
+from openvla_toolkit.datasets.rlds.catalog import look_up
 from openvla_toolkit.datasets.rlds.features import FeaturesDict, Image, Scalar, Tensor, Text, leaves
 from openvla_toolkit.interfaces.embodiment import AnyEmbodiment
 from openvla_toolkit.interfaces.transform import AnyTransform
@@ -46,12 +46,9 @@ class DatasetCard(Section):
     """The settings under which the set was made, where the toolkit made it."""
 
 
-def find_card(folder: Path, *, dataset: str) -> DatasetCard | None:
-    """Return the card beside the data, else the one of the catalog, else None."""
-    if (folder / CARD).is_file():
-        return load_card(folder / CARD)
-    shipped = files("openvla_toolkit") / "catalog" / "datasets" / f"{dataset}.yaml"
-    return _parse(shipped.read_bytes(), file=f"{dataset}.yaml of the catalog") if shipped.is_file() else None
+def find_card(folder: Path) -> DatasetCard | None:
+    """Return the card beside the data, or None."""
+    return load_card(folder / CARD) if (folder / CARD).is_file() else None
 
 
 def load_card(path: Path) -> DatasetCard:
@@ -76,9 +73,13 @@ def complete(given: dict[str, Any], folder: Path, *, dataset: str, features: Fea
         RecipeError: nothing says what the cameras are, or which robot was recorded; lists the features
             and the lines to paste.
     """
-    overlay = {key: value for key, value in given.items() if value is not None}
-    found = find_card(folder, dataset=dataset)
-    known = overlay if found is None else dict(found) | overlay
+    known = {key: value for key, value in given.items() if value is not None}
+    if (found := find_card(folder)) is not None:
+        known = dict(found) | known
+    elif (entry := look_up(dataset)) is not None:
+        known = entry.settings(dataset) | known
+        if "embodiment" not in known:
+            known["embodiment"] = entry.embodiment(features)
     for key in ("cameras", "embodiment"):
         if known.get(key) is None:
             raise RecipeError(_how_to_describe(folder, dataset=dataset, features=features), path=key)

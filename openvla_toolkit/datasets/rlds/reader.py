@@ -27,7 +27,7 @@ from openvla_toolkit.datasets.rlds.robot import recorded_robot
 from openvla_toolkit.datasets.rlds.splits import select
 from openvla_toolkit.datasets.rlds.tfrecord import Shard, mapped, open_shard, record, record_offsets
 from openvla_toolkit.datasets.rlds.trajectory import METADATA, find, length_of, numbers, repeat, texts
-from openvla_toolkit.interfaces.transform import Trajectory
+from openvla_toolkit.interfaces.transform import KEEP, Trajectory
 
 __all__ = ["RLDSDataset"]
 
@@ -192,7 +192,15 @@ class RLDSDataset:
             if length != len(actions):
                 raise DataError(f"it has {length} frames, the actions have {len(actions)}.", key=key)
         self._check_sizes(actions, state)
-        return Episode(name=name, images=images, states=state, actions=actions, instructions=instructions)
+        keep = trajectory.get(KEEP)
+        return Episode(
+            name=name,
+            images=images,
+            states=state,
+            actions=actions,
+            instructions=instructions,
+            keep=None if keep is None else np.asarray(keep, dtype=bool),
+        )
 
     def _camera(self, observation: Any, camera: str) -> NDArray[Any]:
         key = self.card.cameras[camera]

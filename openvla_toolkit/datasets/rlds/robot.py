@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from openvla_toolkit.core.contract import Camera, Interface
-from openvla_toolkit.datasets.rlds.card import DatasetCard
 from openvla_toolkit.datasets.rlds.features import Dataset, FeaturesDict, Image, Sequence
 
-__all__ = ["recorded_robot"]
+if TYPE_CHECKING:
+    from openvla_toolkit.datasets.rlds.card import DatasetCard
+
+__all__ = ["recorded_robot", "recorded_size"]
 
 
 def recorded_robot(card: DatasetCard, features: FeaturesDict) -> Interface | None:
@@ -20,7 +24,7 @@ def recorded_robot(card: DatasetCard, features: FeaturesDict) -> Interface | Non
     robot = card.embodiment.build()
     cameras = {**robot.cameras}
     for name, key in card.cameras.items():
-        height, width = _size(features, key)
+        height, width = recorded_size(features, key)
         if height is None or width is None:
             continue
         size = {"height": height, "width": width}
@@ -29,7 +33,7 @@ def recorded_robot(card: DatasetCard, features: FeaturesDict) -> Interface | Non
     return robot.model_copy(update={"cameras": cameras})
 
 
-def _size(features: FeaturesDict, key: str) -> tuple[int | None, int | None]:
+def recorded_size(features: FeaturesDict, key: str) -> tuple[int | None, int | None]:
     """Return height and width of an observation's pictures as far as the features tell."""
     steps = features.features.get("steps")
     here = steps.feature if isinstance(steps, (Dataset, Sequence)) else None

@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from errno import EDQUOT, EEXIST, ENOSPC, ENOTEMPTY
 from pathlib import Path
@@ -25,7 +25,7 @@ from openvla_toolkit.datasets.rlds.tfrecord import write_record
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["RLDSWriter", "serialize_episode", "sweep_unfinished"]
+__all__ = ["RLDSWriter", "serialize_episode", "split_info", "sweep_unfinished", "write_description"]
 
 SHARD_BYTES = 128 * 1024 * 1024
 
@@ -40,6 +40,40 @@ def serialize_episode(features: FeaturesDict, episode: Mapping[str, Any]) -> byt
         DataError: a value is not what ``features`` describes; names the key.
     """
     return serialize_example(encode(features, episode))
+
+
+def split_info(name: str, *, lengths: Sequence[int], total_bytes: int) -> dict[str, Any]:
+    """Return one split of ``dataset_info.json``; ``lengths`` are the episodes of its shards."""
+    return {
+        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
+        "name": name,
+        "numBytes": str(total_bytes),
+        "shardLengths": [str(length) for length in lengths],
+    }
+
+
+def write_description(
+    folder: Path,
+    *,
+    dataset: str,
+    version: str,
+    description: str,
+    features: FeaturesDict,
+    card: DatasetCard | None,
+    splits: Sequence[Mapping[str, Any]],
+) -> None:
+    """Write what stands beside the shards; ``dataset_info.json`` last, because readers look for it first."""
+    _write_json(folder / "features.json", to_json(features))
+    if card is not None:
+        save_card(card, folder / CARD)
+    info = {
+        "description": description,
+        "fileFormat": "tfrecord",
+        "name": dataset,
+        "splits": list(splits),
+        "version": version,
+    }
+    _write_json(folder / INFO, info)
 
 
 class RLDSWriter:
@@ -111,25 +145,16 @@ class RLDSWriter:
             splits = []
             for name, split in self._splits.items():
                 split.finish(lambda number, count, name=name: shard_name(self._dataset, name, number, count))
-                splits.append(
-                    {
-                        "filepathTemplate": "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}",
-                        "name": name,
-                        "numBytes": str(split.total_bytes),
-                        "shardLengths": [str(length) for length in split.lengths],
-                    }
-                )
-            info = {
-                "description": self._description,
-                "fileFormat": "tfrecord",
-                "name": self._dataset,
-                "splits": splits,
-                "version": self._version,
-            }
-            _write_json(self._unfinished / "features.json", to_json(self._features))
-            if self._card is not None:
-                save_card(self._card, self._unfinished / CARD)
-            _write_json(self._unfinished / INFO, info)
+                splits.append(split_info(name, lengths=split.lengths, total_bytes=split.total_bytes))
+            write_description(
+                self._unfinished,
+                dataset=self._dataset,
+                version=self._version,
+                description=self._description,
+                features=self._features,
+                card=self._card,
+                splits=splits,
+            )
             # mkdtemp gives the folder to its owner alone; a data set is shared like any other folder.
             self._unfinished.chmod(0o777 & ~_umask())
             self._unfinished.rename(self.folder)

@@ -1,0 +1,36 @@
+"""``openvla data``: look after data sets; each part of the verb is imported when it runs."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from openvla_toolkit.core.errors import did_you_mean
+
+__all__ = ["PARTS", "command"]
+
+PARTS = {
+    "convert": "Write a data set as RLDS or LeRobot.",
+}
+"""Part -> one line of help; the part is ``command`` in the module of its name."""
+
+
+class _Parts(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(PARTS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in PARTS:
+            raise click.UsageError(f"there is no '{cmd_name}'.{did_you_mean(cmd_name, PARTS)}", ctx)
+        found: click.Command = import_module(f"openvla_toolkit.cli.data.{cmd_name}").command
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Parts"):
+            formatter.write_dl(list(PARTS.items()))
+
+
+@click.command(cls=_Parts, subcommand_metavar="PART ...")
+def command() -> None:
+    """Convert data sets."""
