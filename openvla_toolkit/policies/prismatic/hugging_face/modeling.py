@@ -97,10 +97,16 @@ class PrismaticForConditionalGeneration(PreTrainedModel, PictureReader, Generati
         The library makes up what it does not find: a model without its projector would answer at random.
 
         Raises:
-            CheckpointError: a tensor is missing or unknown; names the first.
+            CheckpointError: a tensor is missing, unknown or of another shape; names the first.
         """
-        loaded: Any = super().from_pretrained(source, *args, output_loading_info=True, **kwargs)
+        asked = kwargs.pop("ignore_mismatched_sizes", False)
+        # The library's own complaint names neither tensor nor file: it is told to go on, and judged after.
+        loaded: Any = super().from_pretrained(
+            source, *args, output_loading_info=True, ignore_mismatched_sizes=True, **kwargs
+        )
         model, info = loaded
+        if not asked:
+            _refuse_shapes(model, info, source)
         _refuse_gaps(info, source)
         return (model, info) if output_loading_info else model
 
@@ -302,6 +308,14 @@ def _vision_backbone(config: PrismaticConfig) -> Any:
         options=options,
         attention="eager" if config._attn_implementation == "eager" else "sdpa",
     ).build()
+
+
+def _refuse_shapes(model: nn.Module, info: Mapping[str, Any], source: str | Path) -> None:
+    for entry in sorted(info["mismatched_keys"], key=str):
+        name, *shapes = (entry,) if isinstance(entry, str) else entry  # transformers 4 tells the names alone
+        found = f"shape {list(shapes[0])}" if shapes else "another shape"
+        expected = list(model.get_parameter(name).shape)
+        raise CheckpointError(f"{source}: '{name}' has {found}; config.json makes it {expected}.")
 
 
 def _refuse_gaps(info: Mapping[str, Any], source: str | Path) -> None:

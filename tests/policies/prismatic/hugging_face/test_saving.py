@@ -102,3 +102,14 @@ def test_what_was_loaded_is_told_when_asked(folder: Path) -> None:
     model, info = factory.from_pretrained(folder, output_loading_info=True)
     assert isinstance(model, OpenVLAForActionPrediction)
     assert not info["missing_keys"]
+
+
+def test_a_tensor_of_another_shape_is_refused_unless_that_is_asked_for(folder: Path) -> None:
+    place = folder / "model.safetensors"
+    tensors = load_file(place)
+    tensors["language_model.lm_head.weight"] = torch.zeros(3, 3, dtype=torch.bfloat16)
+    save_file(tensors, place, metadata={"format": "pt"})
+    message = r"'language_model\.lm_head\.weight' has .*shape.*; config\.json makes it \[\d+, \d+\]"
+    with pytest.raises(CheckpointError, match=message):
+        AutoModelForImageTextToText.from_pretrained(folder)
+    AutoModelForImageTextToText.from_pretrained(folder, ignore_mismatched_sizes=True)
