@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from openvla_toolkit.catalog.backbones import language_entry, vision_entry
 from openvla_toolkit.checkpoints.formats import hugging_face_files, prismatic_files
@@ -13,13 +13,16 @@ from openvla_toolkit.checkpoints.formats.content import Content
 from openvla_toolkit.checkpoints.formats.hugging_face_files import Ids
 from openvla_toolkit.checkpoints.formats.reading import read_content
 from openvla_toolkit.core.contract import ImageRecipe
+from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.storage import atomic_folder
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["SHARD_BYTES", "convert", "with_the_ports_numbers"]
+__all__ = ["SHARD_BYTES", "NumberType", "convert", "with_the_ports_numbers"]
 
+NumberType = Literal["float32", "bfloat16", "float16"]
+"""What tensors are written as."""
 SHARD_BYTES = 7_000_000_000
 """Largest file of tensors, as the original's converter writes them."""
 
@@ -29,7 +32,7 @@ def convert(
     target: Path,
     *,
     to: Literal["hf", "prismatic"],
-    dtype: str | None = None,
+    dtype: NumberType | None = None,
     exact: bool = False,
     base: str | Path | None = None,
     tokenizer: str | None = None,
@@ -51,13 +54,15 @@ def convert(
 
     Raises:
         CheckpointError: the source is damaged.
-        UserError: the originals have no such model, for ``prismatic``.
+        UserError: the originals have no such model, for ``prismatic``; or there is no such ``dtype``.
         StorageError: ``target`` exists, or the disk refuses.
     """
     import torch
 
     from openvla_toolkit.checkpoints.tokenizer_files import tokenizer_of
 
+    if dtype is not None and dtype not in get_args(NumberType):
+        raise UserError(f"tensors are written as {', '.join(get_args(NumberType))}, not as '{dtype}'.")
     content = read_content(source, base=base, tokenizer=tokenizer)
     opened = tokenizer_of(content)
     kind: torch.dtype | None = None if dtype is None else getattr(torch, dtype)

@@ -73,7 +73,7 @@ def _convert(
         source,
         target,
         to=form,  # type: ignore[arg-type]
-        dtype=dtype,
+        dtype=dtype,  # type: ignore[arg-type]
         exact=exact,
         base=base,
         tokenizer=tokenizer,

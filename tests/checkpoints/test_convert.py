@@ -91,6 +91,11 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path) -> None:
         convert(first, first, to="hf")
 
 
+def test_an_unknown_number_type_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="float32, bfloat16, float16, not as 'int8'"):
+        convert(saved(tmp_path / "first"), tmp_path / "second", to="hf", dtype="int8")  # type: ignore[arg-type]
+
+
 def test_a_model_of_other_parts_is_no_training_run(tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     tiny_policy().build().save(tmp_path / "tiny")

@@ -42,11 +42,13 @@ class Acting:
 
         Raises:
             ContractMismatch: unknown or ambiguous ``unnorm_key``; lists the keys with their dimensions.
-            UserError: there is no prompt.
+            UserError: there is no prompt, or no picture.
         """
         if input_ids is None or input_ids.ndim != 2:
             found = "nothing" if input_ids is None else f"shape {list(input_ids.shape)}"
             raise UserError(f"input_ids must have shape [rows, length]; {found} was given.")
+        if kwargs.get("pixel_values") is None:
+            raise UserError("pixel_values are missing: without a picture the model would act blindly.")
         moments = self._statistics(unnorm_key).action
         mask = kwargs.pop("attention_mask", None)
         mask = torch.ones_like(input_ids) if mask is None else mask.long()

@@ -237,10 +237,12 @@ class PrismaticForConditionalGeneration(PreTrainedModel, PictureReader, Generati
         wanted = batch if rows is None else len(rows)
         if rows is not None and len(pixel_values) == batch:
             pixel_values = pixel_values[rows]
-        if len(pixel_values) != wanted or pixel_values.ndim != 4 or pixel_values.shape[1] % self._channels:
+        edges = (self.config.image_sizes[0],) * 2
+        shape = tuple(pixel_values.shape)
+        if len(shape) != 4 or shape[0] != wanted or shape[1] % self._channels or shape[2:] != edges:
             raise ContractMismatch(
-                f"pixel_values has shape {list(pixel_values.shape)}; expected [{wanted}, "
-                f"{self._channels} per view, height, width]."
+                f"pixel_values has shape {list(shape)}; expected [{wanted}, {self._channels} per view, "
+                f"{edges[0]}, {edges[1]}]."
             )
         return self.image_features(pixel_values)
 

@@ -93,3 +93,8 @@ def test_a_prompt_is_needed(model: Any) -> None:
         model.predict_action(unnorm_key="toy")
     with pytest.raises(UserError, match=re.escape("shape [3] was given")):
         model.predict_action(torch.tensor([1, 2, 3]))
+
+
+def test_a_picture_is_needed(model: Any, words: Words) -> None:
+    with pytest.raises(UserError, match="pixel_values are missing"):
+        model.predict_action(**words("push"), unnorm_key="toy")

@@ -164,6 +164,7 @@ def test_gradients_reach_the_vision_backbone(model: Any, words: Words, pixels: t
             r"\[2, 3, 32, 32\]; expected \[1, 3 per",
         ),
         ({"pixel_values": torch.zeros(1, 4, 32, 32)}, ContractMismatch, r"expected \[1, 3 per view"),
+        ({"pixel_values": torch.zeros(1, 3, 32, 48)}, ContractMismatch, r"view, 32, 32\]"),
         ({"multimodal_indices": torch.tensor([3])}, UserError, r"\[3\]; the batch has rows 0 to 0"),
     ],
 )
