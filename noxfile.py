@@ -49,6 +49,27 @@ MADE_OF_BOTH = (
 """Tests of models and of the Hugging Face classes."""
 
 
+APART = ("openvla-tfds",)
+"""Plugins that are tested in an environment of their own: TensorFlow alone is 600 MB."""
+
+PEERS = (
+    "tensorflow-cpu==2.21.*",
+    "tensorflow-datasets==4.9.*",
+    "torch==2.13.*",
+    "torchvision",
+    "torchcodec==0.13.*",
+    "av==18.*",
+    "datasets==5.*",
+    "draccus==0.10.*",
+    "accelerate",
+    "deepdiff",
+    "einops",
+    "jsonlines",
+)
+PEERS_ALONE = ("lerobot==0.4.4",)
+"""LeRobot wants an older torch and a simulator's worth of packages; its data sets need none of them."""
+
+
 @nox.session
 def quickstart(session: nox.Session) -> None:
     """Run the main job: fine-tune the shipped base on new data, measure before and after, write a report."""
@@ -65,9 +86,25 @@ def oldest(session: nox.Session) -> None:
 
 
 @nox.session
+def tfds(session: nox.Session) -> None:
+    """Test the plugin openvla-tfds beside TensorFlow; ``OPENVLA_CONFORMANCE_KIT`` as for ``conformance``."""
+    _install(session, "-e", ".", "-e", "plugins/openvla-tfds[test]")
+    arguments = ["plugins/openvla-tfds/tests", *session.posargs]
+    session.run("pytest", *arguments, env={**OFFLINE, "OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Make the environment of what the benchmarks of data measure beside ours: tf.data and LeRobot."""
+    _install(session, *PEERS)
+    session.install("--no-deps", *PEERS_ALONE)
+
+
+@nox.session
 def develop(session: nox.Session) -> None:
     """Make the environment that all sessions below share."""
-    plugins = sorted(str(path.parent.relative_to(ROOT)) for path in ROOT.glob("plugins/*/pyproject.toml"))
+    folders = [path.parent for path in ROOT.glob("plugins/*/pyproject.toml")]
+    plugins = sorted(str(folder.relative_to(ROOT)) for folder in folders if folder.name not in APART)
     editable = [word for project in (".[dev]", *plugins) for word in ("-e", project)]
     _install(session, *editable)
 
@@ -114,6 +151,8 @@ def docs(session: nox.Session) -> None:
 @nox.session(python=False, requires=["develop"])
 def bench(session: nox.Session) -> None:
     """Measure the named groups of benchmarks (all without names) against peers; see ``benchmarks/``."""
+    if not session.posargs or "data" in session.posargs:
+        _run(session, "nox", "-s", "peers")
     _run(session, "python", "-m", "benchmarks", *session.posargs)
 
 

@@ -107,7 +107,9 @@ def _kind(kind: str) -> str:
         f"Entry-point group `openvla_toolkit.{kind}`; a target is a config class. "
         f"The text below is that of `openvla_toolkit/interfaces/{kind}.py`."
     )
-    components = [_component(name, config) for name, config in _built_in(kind).items()]
+    built_in = _built_in(kind)
+    components = [_component(name, config) for name, config in built_in.items()]
+    inside = dict.fromkeys(one for config in built_in.values() for one in list(_sections(config))[1:])
     return _page(
         kind,
         prose(source.doc),
@@ -115,6 +117,8 @@ def _kind(kind: str) -> str:
         source.page(source.classes()),
         "## Built-in components",
         *(components or ["None: components of this kind come from plugins."]),
+        *(["## Settings inside them"] if inside else []),
+        *map(_section, inside),
     )
 
 
@@ -126,8 +130,10 @@ def _table(model: type[BaseModel]) -> str:
     rows = ["| key | type | default | |", "|---|---|---|---|"]
     if "name" in model.model_fields and not issubclass(model, ComponentConfig):
         name = model.model_fields["name"]
-        choice, default = _escaped(type_name(name.annotation)), json.dumps(name.default)
-        rows.append(f"| `name` | `{choice}` | `{default}` | {prose(field_docs(model)['name'])} |")
+        choice = _escaped(type_name(name.annotation))
+        default = "required" if name.is_required() else f"`{json.dumps(name.default)}`"
+        doc = prose(" ".join(field_docs(model)["name"].split()))
+        rows.append(f"| `name` | `{choice}` | {default} | {doc} |")
     for field in describe_fields(model):
         default = "required" if field.required else f"`{_escaped(json.dumps(field.default))}`"
         doc = prose(_escaped(" ".join(field.doc.split())))

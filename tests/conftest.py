@@ -24,6 +24,7 @@ GROUPS = {
     "policy": {"toy-policy": "toy_parts:PolicyConfig"},
     "dataset": {"toy-episodes": "toy_parts:DatasetConfig"},
     "engine": {"single": "toy_parts:EngineConfig"},
+    "executor": {"processes": "toy_parts:ExecutorConfig"},
     "evaluator": {"toy-score": "toy_parts:EvaluatorConfig"},
 }
 

@@ -94,7 +94,7 @@ def _toolkit(prepared: list[Prepared], output: Path) -> float:
 def _bare(prepared: list[Prepared]) -> float:
     """Train with what one would write by hand: shuffle, encode, forward, backward, clip, step."""
     policy = _policy(prepared)
-    (samples,), _ = sources(prepared, policy.contract)
+    (samples,), _ = sources(prepared, policy.contract, seed=0, tell=Observers([]).tell)
     order = np.random.default_rng(0).permutation(len(samples))
     module = policy.module.train()
     optimizer = torch.optim.AdamW(module.parameters(), lr=LR, weight_decay=0.0, fused=True)
@@ -102,7 +102,8 @@ def _bare(prepared: list[Prepared]) -> float:
     for step in range(STEPS):
         if step == WARMUP:
             began = time.perf_counter()
-        chosen = [samples[int(order[(step * BATCH + place) % len(order)])] for place in range(BATCH)]
+        numbers = range(step * BATCH, (step + 1) * BATCH)
+        chosen = [samples.sample(int(order[number % len(order)]), number=number) for number in numbers]
         arrays = policy.processor.collate([policy.processor.encode(sample) for sample in chosen])
         batch = {key: torch.from_numpy(array) for key, array in arrays.items()}
         report = policy.loss(module, batch)

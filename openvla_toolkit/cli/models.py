@@ -79,6 +79,11 @@ def _convert(
         tokenizer=tokenizer,
     )
     click.echo(f"{content.place} -> {target}")
+    if (frame := content.contract.images.frame) is not None:
+        click.echo(
+            f"Note: this policy sees frames ({frame}). The toolkit makes them; the original's code makes the "
+            "like only where its evaluation is called with center_crop."
+        )
 
 
 @command.command("verify")

@@ -16,7 +16,7 @@ VERBS = {
     "run": "Run the stages of a recipe: prepare, train, evaluate, export, benchmark.",
     "check": "Say whether recipes are valid.",
     "show": "Print a recipe with every default filled in, or the JSON Schema of recipes.",
-    "data": "Convert data sets.",
+    "data": "Index, measure, inspect, view, convert and download data sets.",
     "predict": "Print the action that a policy takes for a picture and an instruction.",
     "models": "List published models, describe one, convert checkpoints and verify them.",
     "plugins": "List installed components, or explain one.",

@@ -8,22 +8,26 @@ by sniffing names or paths.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from openvla_toolkit.core.component import Section
-from openvla_toolkit.core.errors import ContractMismatch
+from openvla_toolkit.core.errors import ContractMismatch, did_you_mean
 
 __all__ = [
+    "DIALECTS",
     "Camera",
     "Contract",
     "Dimension",
+    "FrameRecipe",
     "ImageRecipe",
     "Interface",
     "Normalization",
     "PromptRecipe",
+    "by_dialect",
     "compare",
+    "refuse_windows",
 ]
 
 Rotation = Literal["euler_xyz", "axis_angle", "quat_xyzw", "quat_wxyz", "rot6d_rows", "rot6d_columns"]
@@ -37,8 +41,6 @@ class Camera(Section):
     width: int = Field(gt=0)
     rotation: Literal[0, 90, 180, 270] = 0
     """Degrees the picture was turned, counter-clockwise, after it left the camera."""
-    crop: float | None = Field(default=None, gt=0, le=1)
-    """Share of the area kept by a centre crop before the resize; None for no crop."""
     codec: tuple[str, ...] = ()
     """Lossy steps the training pictures went through, in order (``jpeg``)."""
 
@@ -66,14 +68,70 @@ class Interface(Section):
     control_hz: float = Field(gt=0)
 
 
+_LEROBOT = {"eps_where": "zero", "clip": False, "constant": "low", "mask": False}
+DIALECTS: Mapping[str, Mapping[str, Any]] = {
+    "openvla": {},
+    "openvla-bounds": {"method": "bounds"},
+    "openvla-normal": {"method": "normal"},
+    "lerobot-mean-std": {"method": "normal", "mask": False},
+    "lerobot-min-max": {
+        "method": "bounds",
+        "eps_where": "zero",
+        "clip": False,
+        "constant": "low",
+        "mask": False,
+    },
+    "lerobot-quantiles": _LEROBOT,
+    "openpi-quantile": {"eps": 1e-6, "eps_back": True, "clip": False, "constant": "low", "mask": False},
+    "openpi-z-score": {"method": "normal", "eps": 1e-6, "eps_back": True, "mask": False},
+}
+"""What other code bases do, by a name that may stand where the fields of ``Normalization`` do."""
+
+
 class Normalization(Section):
     """How actions and states are brought to the policy's range, every dialect's choice written down."""
 
     method: Literal["bounds_q99", "bounds", "normal", "identity"] = "bounds_q99"
+    """The range that becomes [-1, 1]: the 1 % and 99 % quantiles, or the extremes; ``normal``: mean 0 and
+    standard deviation 1."""
     eps: float = Field(default=1e-8, ge=0)
-    """Added to the range when normalising (OpenVLA: 1e-8; openpi: 1e-6)."""
+    """Added to the range, or to the standard deviation, when normalising."""
+    eps_where: Literal["always", "zero"] = "always"
+    """``zero`` adds it only to a range that is zero (LeRobot)."""
+    eps_back: bool = False
+    """Add it on the way back from the policy's numbers as well (openpi)."""
     clip: bool = True
     """Clip to [-1, 1] after a bounds rule (OpenVLA does, LeRobot and openpi do not)."""
+    constant: Literal["zero", "low"] = "zero"
+    """What a bounds rule makes of a number whose minimum is its maximum: 0, or what the formula gives for the
+    lower end, -1."""
+    mask: bool = True
+    """Leave numbers that the statistics mask (grippers) as they are; false scales them like the others."""
+
+
+def by_dialect(value: Any) -> Any:
+    """Turn the name of a dialect into its settings; leave everything else to pydantic."""
+    if not isinstance(value, str):
+        return value
+    if value not in DIALECTS:
+        raise ValueError(
+            f"there is no normalization '{value}'.{did_you_mean(value, DIALECTS)} "
+            f"There are: {', '.join(DIALECTS)}; or give the fields."
+        )
+    return dict(DIALECTS[value])
+
+
+class FrameRecipe(Section):
+    """What the policy does to a camera's picture before its backbone's own resize.
+
+    Training does the same but for what is drawn at random, so that a policy that was trained on random crops
+    is shown the middle of the picture when it acts.
+    """
+
+    resample: Literal["original", "fused"] = "original"
+    """``original``: a Lanczos resize to bytes, then the crop; ``fused``: both in one antialiased step."""
+    crop: float | None = Field(default=None, gt=0, le=1)
+    """Share of the area in the middle that is kept; None for all of it."""
 
 
 class ImageRecipe(Section):
@@ -89,6 +147,9 @@ class ImageRecipe(Section):
     """Per tower, what the shorter edge is resized to before the centre crop; None: ``size``."""
     fills: tuple[tuple[int, int, int], ...] | None = None
     """Per tower, the colour a letterbox pads with (0..255); None: the tower's own mean."""
+    frame: FrameRecipe | None = None
+    """What becomes of a camera's picture first, to a square of ``size``; None leaves it as the camera gave
+    it."""
 
     def padding(self) -> tuple[tuple[int, int, int], ...]:
         """Return per tower the colour a letterbox pads with."""
@@ -118,6 +179,10 @@ class Contract(Section):
     uses_state: bool = False
     chunk: int = Field(default=1, gt=0)
     """Actions per answer."""
+    history: int = Field(default=1, gt=0)
+    """Observations that are seen, the present one last."""
+    goal: bool = False
+    """Whether the policy is shown pictures of where the episode is to lead."""
     images: ImageRecipe
     prompt: PromptRecipe = PromptRecipe()
     normalization: Normalization = Normalization()
@@ -144,6 +209,21 @@ def compare(policy: Contract, world: Interface, *, world_name: Side = "the world
     _note(differences, "control_hz", wanted.control_hz, world.control_hz)
     if differences:
         raise ContractMismatch(_explain(differences, world_name))
+
+
+def refuse_windows(contract: Contract, *, policy: str) -> None:
+    """Check that a policy which sees one moment, and no goal, is asked for no more.
+
+    Raises:
+        ContractMismatch: the contract has a history or a goal; names the policy.
+    """
+    asked = [f"a history of {contract.history} observations"] * (contract.history > 1)
+    asked += ["pictures of the goal"] * contract.goal
+    if asked:
+        raise ContractMismatch(
+            f"the contract promises {' and '.join(asked)}; the policy '{policy}' sees the present moment "
+            "alone. Give it a contract with 'history: 1' and 'goal: false'."
+        )
 
 
 def _note(differences: dict[str, tuple[object, object]], path: str, ours: object, theirs: object) -> None:

@@ -4,6 +4,7 @@
     ├── DataError                     bytes on disk are not what their format promises
     ├── CheckpointError               a checkpoint is missing, half-written or of another architecture
     ├── TrainingError                 training cannot go on (non-finite loss, exhausted data, ...)
+    ├── DownloadError                 a file cannot be fetched, or arrived damaged
     ├── EpisodeError                  an episode of an evaluation could not be run to its end
     ├── StorageError                  the disk is full or refuses to be written
     ├── RunInterrupted                Ctrl-C or SIGTERM, after a checkpoint was saved; exit code 130
@@ -23,8 +24,12 @@ Messages are whole sentences: they name the thing, the place, what was expected 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from openvla_toolkit.core.locations import RemotePath
 
 __all__ = [
     "AmbiguousComponent",
@@ -32,6 +37,7 @@ __all__ = [
     "CheckpointError",
     "ContractMismatch",
     "DataError",
+    "DownloadError",
     "EpisodeError",
     "MissingDependency",
     "MissingFile",
@@ -52,6 +58,17 @@ class OpenVLAError(Exception):
 
     exit_code = 1
 
+    def __reduce__(self) -> tuple[Callable[..., OpenVLAError], tuple[object, ...]]:
+        """Travel between processes as what was said: the arguments of a class are its own affair."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[OpenVLAError], words: tuple[object, ...], state: dict[str, object]) -> OpenVLAError:
+    error = kind.__new__(kind)
+    error.args = words
+    error.__dict__.update(state)
+    return error
+
 
 class DataError(OpenVLAError):
     """Say which bytes are wrong: file, episode, frame and key as far as they are known."""
@@ -60,7 +77,7 @@ class DataError(OpenVLAError):
         self,
         reason: str,
         *,
-        file: str | Path | None = None,
+        file: str | Path | RemotePath | None = None,
         episode: int | str | None = None,
         frame: int | None = None,
         key: str | None = None,
@@ -82,6 +99,10 @@ class CheckpointError(OpenVLAError):
 
 class TrainingError(OpenVLAError):
     """Training cannot go on."""
+
+
+class DownloadError(OpenVLAError):
+    """A file cannot be fetched, or arrived damaged; names it and the reason."""
 
 
 class EpisodeError(OpenVLAError):

@@ -14,7 +14,7 @@ from openvla_toolkit.core.component import ComponentConfig, Section
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.layers import Layered, copied, overridden, read_layers
 from openvla_toolkit.core.registry import by_name, load
-from openvla_toolkit.core.sections import Benchmark, Train
+from openvla_toolkit.core.sections import Benchmark, Prepare, Train
 
 __all__ = ["DEFAULT_OBSERVERS", "ObserverByName", "Recipe"]
 
@@ -59,6 +59,8 @@ class Recipe(Section):
         Field(default_factory=list)
     )
     """Data sets, and mixtures of several; their weights say how often each is drawn from."""
+    prepare: Prepare = Field(default_factory=Prepare)
+    """How data is made ready."""
     train: Train | None = None
     """How the policy is trained."""
     evaluate: list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("evaluator"))]] = Field(

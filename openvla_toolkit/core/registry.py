@@ -49,6 +49,7 @@ KINDS = (
     "transform",
     "mixture",
     "engine",
+    "executor",
     "environment",
     "evaluator",
     "exporter",

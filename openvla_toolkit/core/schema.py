@@ -6,6 +6,7 @@ from typing import Any, get_args
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from openvla_toolkit.core.contract import DIALECTS, by_dialect
 from openvla_toolkit.core.describe import field_docs
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.recipe import Recipe
@@ -48,6 +49,8 @@ class _Joined(GenerateJsonSchema):
         inner = super().function_before_schema(schema)
         if function is bare_name:
             return {"anyOf": [{"type": "string", "enum": self._names(schema["schema"])}, inner]}
+        if function is by_dialect:
+            return {"anyOf": [{"type": "string", "enum": list(DIALECTS)}, inner]}
         return inner
 
     def _component(self, choice: ByName) -> JsonSchemaValue:

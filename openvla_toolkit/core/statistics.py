@@ -118,35 +118,48 @@ def select_statistics(statistics: Mapping[str, Statistics], key: str | None) -> 
 def normalize(values: NDArray[Any], moments: Moments, rule: Normalization) -> NDArray[np.float32]:
     """Bring values [..., D] to the policy's range (facts: original ``normalize_action_and_proprio``).
 
-    Bounds rules map [low, high] to [-1, 1] and set dimensions whose minimum equals their maximum to 0,
-    masked or not; dimensions with a False mask are otherwise left as they are.
+    By default bounds rules map [low, high] to [-1, 1] and set dimensions whose minimum equals their maximum
+    to 0, masked or not; dimensions with a False mask are otherwise left as they are.
     """
-    if rule.method == "identity":
-        return values.astype(np.float32)
     x = values.astype(np.float32)
+    if rule.method == "identity":
+        return x
+    mask = moments.mask | (not rule.mask)
     if rule.method == "normal":
-        scaled = (x - moments.mean.astype(np.float32)) / (
-            moments.std.astype(np.float32) + np.float32(rule.eps)
-        )
-        return np.where(moments.mask, scaled, x).astype(np.float32)
+        scaled = (x - moments.mean.astype(np.float32)) / _raised(moments.std.astype(np.float32), rule)
+        return np.where(mask, scaled, x).astype(np.float32)
     low, high = _bounds(moments, rule)
     low32, high32 = low.astype(np.float32), high.astype(np.float32)
-    scaled = 2 * (x - low32) / (high32 - low32 + np.float32(rule.eps)) - 1
+    scaled = 2 * (x - low32) / _raised(high32 - low32, rule) - 1
     if rule.clip:
         scaled = np.clip(scaled, -1, 1)
-    chosen = np.where(moments.mask, scaled, x)
-    return np.where(moments.min == moments.max, np.float32(0), chosen).astype(np.float32)
+    chosen = np.where(mask, scaled, x)
+    if rule.constant == "zero":
+        chosen = np.where(moments.min == moments.max, np.float32(0), chosen)
+    return chosen.astype(np.float32)
 
 
 def unnormalize(values: NDArray[Any], moments: Moments, rule: Normalization) -> NDArray[np.float64]:
-    """Bring a policy's answer [..., D] back to the embodiment's units (no eps, as the original decodes)."""
+    """Bring a policy's answer [..., D] back to the embodiment's units.
+
+    Unless the rule has ``eps_back`` this is done without eps, as the original decodes.
+    """
     x = values.astype(np.float64)
     if rule.method == "identity":
         return x
+    mask = moments.mask | (not rule.mask)
     if rule.method == "normal":
-        return np.where(moments.mask, x * moments.std + moments.mean, x)
+        spread = _raised(moments.std, rule) if rule.eps_back else moments.std
+        return np.where(mask, x * spread + moments.mean, x)
     low, high = _bounds(moments, rule)
-    return np.where(moments.mask, 0.5 * (x + 1) * (high - low) + low, x)
+    spread = _raised(high - low, rule) if rule.eps_back else high - low
+    return np.where(mask, 0.5 * (x + 1) * spread + low, x)
+
+
+def _raised(spread: NDArray[Any], rule: Normalization) -> NDArray[Any]:
+    """Add eps where the rule says, in the spread's own precision."""
+    raised: NDArray[Any] = spread + spread.dtype.type(rule.eps)
+    return raised if rule.eps_where == "always" else np.where(spread == 0, raised, spread)
 
 
 def _numbers(data: Any, *, place: str) -> NDArray[np.float64]:

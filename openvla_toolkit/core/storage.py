@@ -31,7 +31,8 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
         replace: take the place of a folder that is there already.
 
     Raises:
-        StorageError: ``path`` exists and may not be replaced, the disk is full, or it refuses to be written.
+        StorageError: ``path`` exists, or came to exist meanwhile, and may not be replaced; the disk is full,
+            or it refuses to be written.
     """
     if path.exists() and not replace:
         raise StorageError(f"{path} exists already; remove it or choose another name.")
@@ -50,7 +51,7 @@ def atomic_folder(path: Path, *, replace: bool = False) -> Iterator[Path]:
                 for name in names:
                     _flush(Path(folder, name))
                 _flush(Path(folder))
-            _take_place(partial, path)
+            _take_place(partial, path, replace=replace)
             _flush(path.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
@@ -124,11 +125,15 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _take_place(partial: Path, path: Path) -> None:
+def _take_place(partial: Path, path: Path, *, replace: bool) -> None:
     """Rename ``partial`` to ``path``; a folder in the way is moved aside first and removed last."""
     if not path.exists():
         partial.rename(path)
         return
+    if not replace:
+        raise StorageError(
+            f"{path} was made by another process meanwhile and is left alone; use it or choose another name."
+        )
     aside = _partial(path)
     path.rename(aside)
     try:

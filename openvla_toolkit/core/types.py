@@ -1,6 +1,7 @@
 """What flows between components: plain frozen records, shapes stated, nothing hidden.
 
-Shape legend: T frames of an episode, H actions of a chunk, A action dimensions, P state dimensions.
+Shape legend: T frames of an episode, W observations of a history, H actions of a chunk, A action dimensions,
+P state dimensions.
 Keys are LeRobot's: ``observation.images.<camera>``, ``observation.state``, ``action``, ``task``.
 """
 
@@ -96,6 +97,10 @@ class DataDescription:
     cameras: Sequence[str]
     robot: Interface | None
     """The robot that was recorded; None for data without one (conversations)."""
+    version: str | None = None
+    """What the data set itself calls its version."""
+    splits: Mapping[str, int] = field(default_factory=dict)
+    """Split -> episodes, as the data set itself divides them; only a part of them may be read here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,13 +108,19 @@ class Sample:
     """One training sample of a robot policy, decoded and normalised, before tokens are made."""
 
     images: Mapping[str, NDArray[np.uint8]]
-    """Camera name -> [height, width, 3] RGB."""
+    """Camera name -> [height, width, 3] RGB; [W, height, width, 3] for a contract with a history W > 1."""
     state: NDArray[np.float32] | None
-    """[P], normalised."""
+    """[P], normalised; [W, P] with a history."""
     actions: NDArray[np.float32]
     """[H, A], normalised to the tokenizer's range."""
     instruction: str
     dataset: str
+    observed: NDArray[np.bool_] | None = None
+    """[W], False where the episode had not begun and its first frame stands in; None without a history."""
+    goal: Mapping[str, NDArray[np.uint8]] | None = None
+    """Camera name -> [height, width, 3] RGB of a later frame, where the contract wants a goal."""
+    skipped: int = 0
+    """Samples that could not be read and for which this one stands in (``on_error: skip``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +131,8 @@ class ConversationSample:
     """Camera name -> [height, width, 3] RGB; empty for text alone."""
     turns: Sequence[Turn]
     dataset: str
+    skipped: int = 0
+    """Samples that could not be read and for which this one stands in (``on_error: skip``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,12 +1,36 @@
-"""What worker processes need to know of the run that they serve."""
+"""What worker processes need to know of the run that they serve, and how to do without them."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from multiprocessing import forkserver, resource_tracker
+from multiprocessing.context import ForkServerContext
+from typing import TypeVar
 
-__all__ = ["available_cores", "end_with_the_run"]
+__all__ = ["InTurn", "available_cores", "end_with_the_run", "fork_server", "interrupts_held"]
+
+State = TypeVar("State")
+Piece = TypeVar("Piece")
+Result = TypeVar("Result")
+
+
+class InTurn:
+    """The least executor (``interfaces.executor``): one piece after the other, in this process."""
+
+    def map(
+        self, work: Callable[[State, Piece], Result], pieces: Sequence[Piece], *, setup: Callable[[], State]
+    ) -> Generator[tuple[int, Result], None, None]:
+        """Yield number and result of every piece."""
+        if not pieces:
+            return
+        state = setup()
+        for number, piece in enumerate(pieces):
+            yield number, work(state, piece)
 
 
 def available_cores() -> int:
@@ -23,6 +47,32 @@ def end_with_the_run() -> None:
     forkserver: both would outlive a run that was killed.
     """
     threading.Thread(target=_wait_and_end, daemon=True).start()
+
+
+def fork_server(module: str) -> ForkServerContext:
+    """Start the process that a loader's workers are forked from, unless it runs, and return its context.
+
+    It imports ``module`` once for all of them; started early, while this process does other things.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["__main__", module])
+    with interrupts_held():
+        forkserver.ensure_running()
+    return context
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: they inherit that, and would else die of it half-imported."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it unblocks the signal when it starts, so it must run already
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _wait_and_end() -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from openvla_toolkit.core.locations import LocalFolder, Location, RemotePath
 from openvla_toolkit.interfaces.dataset import DatasetConfig, WritePlan
 from openvla_toolkit.interfaces.environment import AnyEnvironment
 from openvla_toolkit.interfaces.transform import AnyTransform
@@ -17,20 +18,23 @@ if TYPE_CHECKING:
 
     from openvla_toolkit.datasets.rlds.card import DatasetCard
     from openvla_toolkit.datasets.rlds.conversion import RLDSShardWriter
+    from openvla_toolkit.datasets.rlds.episodes import EpisodesByCard
+    from openvla_toolkit.datasets.rlds.features import FeaturesDict
     from openvla_toolkit.datasets.rlds.reader import RLDSDataset
 
 __all__ = ["DemonstrationsConfig", "RLDSConfig"]
 
 
 class RLDSConfig(DatasetConfig):
-    """An RLDS data set in TFDS layout, read where it lies, without TensorFlow.
+    """An RLDS data set in TFDS layout, read where it lies, on disk or behind a URL, without TensorFlow.
 
     What is not given (null) comes from ``openvla.yaml`` beside the data, else from the toolkit's catalog.
     """
 
     name: Literal["rlds"] = "rlds"
-    root: Path
-    """The folder that holds ``<dataset>/<version>``; the data set's or the version's own folder will do."""
+    root: Location
+    """The folder that holds ``<dataset>/<version>``; the data set's or the version's own folder will do. Also
+    a URL: ``s3://``, ``gs://``, ``https://``, ... (of plain HTTP servers give ``version`` as well)."""
     dataset: str
     """The data set's name; its statistics are stored under it."""
     version: str | None = None
@@ -51,11 +55,14 @@ class RLDSConfig(DatasetConfig):
     """Check the checksum of every record that is read; the index, once made, spares reading records again."""
 
     @classmethod
-    def found_at(cls, path: Path) -> Self | None:
+    def found_at(cls, path: Path | RemotePath) -> Self | None:
         """Return the settings for a data set's folder, or a version's, whose name is the data set's."""
-        if (path / "dataset_info.json").is_file():
+        from openvla_toolkit.datasets.rlds.layout import INFO, VERSION
+
+        if (path / INFO).is_file():
             return cls(root=path, dataset=path.resolve().parent.name)
-        versions = path.glob("*.*.*/dataset_info.json") if path.is_dir() else iter(())
+        entries = path.iterdir() if path.is_dir() else iter(())
+        versions = ((entry / INFO).is_file() for entry in entries if VERSION.fullmatch(entry.name))
         return cls(root=path, dataset=path.resolve().name) if any(versions) else None
 
     @classmethod
@@ -70,7 +77,7 @@ class RLDSConfig(DatasetConfig):
 
         return RLDSShardWriter(plan, validated(WriteSettings, settings))
 
-    def folder(self) -> Path:
+    def folder(self) -> Path | RemotePath:
         """Return the version folder that is read.
 
         Raises:
@@ -82,19 +89,35 @@ class RLDSConfig(DatasetConfig):
 
     def card(self) -> DatasetCard:
         """Return how the data set is read: these settings laid over its card; reads no episode."""
-        from openvla_toolkit.datasets.rlds.card import complete
         from openvla_toolkit.datasets.rlds.features import load_features
 
-        given = {
-            key: getattr(self, key) for key in ("cameras", "state", "instruction", "action", "transforms")
-        }
         folder = self.folder()
-        return complete(
-            {**given, "embodiment": self.embodiment},
-            folder,
-            dataset=self.dataset,
-            features=load_features(folder / "features.json"),
-        )
+        return self._complete(folder, load_features(folder / "features.json"))
+
+    def episode_maker(self, features: Mapping[str, Any]) -> EpisodesByCard:
+        """Return what makes episodes of the trajectories of another reader (plugin ``openvla-tfds``).
+
+        The card lies in ``root`` itself; ``features`` is what ``features.json`` would hold.
+
+        Raises:
+            RecipeError: nothing says which feature is which camera.
+            DataError: a feature is of an unsupported kind.
+        """
+        from openvla_toolkit.core.errors import DataError
+        from openvla_toolkit.datasets.rlds.episodes import EpisodesByCard
+        from openvla_toolkit.datasets.rlds.features import FeaturesDict, from_json
+
+        tree = from_json(features)
+        if not isinstance(tree, FeaturesDict):
+            raise DataError("expected a FeaturesDict at the top.", key=self.dataset)
+        return EpisodesByCard(self._complete(self.root, tree), tree, dataset=self.dataset)
+
+    def _complete(self, folder: Path | RemotePath, features: FeaturesDict) -> DatasetCard:
+        from openvla_toolkit.datasets.rlds.card import complete
+
+        keys = ("cameras", "state", "instruction", "action", "transforms", "embodiment")
+        given = {key: getattr(self, key) for key in keys}
+        return complete(given, folder, dataset=self.dataset, features=features)
 
     def build(self) -> RLDSDataset:
         """Open the data set.
@@ -117,7 +140,7 @@ class DemonstrationsConfig(DatasetConfig):
     name: Literal["demonstrations"] = "demonstrations"
     environment: AnyEnvironment
     """The world; it must offer ``expert_action()``."""
-    root: Path
+    root: LocalFolder
     """The folder that holds data sets."""
     dataset: str
     """The name of the data set that is made."""

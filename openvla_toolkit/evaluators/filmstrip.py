@@ -6,13 +6,13 @@ look at, and lets the strips be chosen when all outcomes are known.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
+
+from openvla_toolkit.core.pages.strips import GAP, column, fitted, row, strip
 
 if TYPE_CHECKING:
     from openvla_toolkit.evaluators.episodes import Outcome
@@ -23,8 +23,6 @@ __all__ = ["choose_outcomes", "film"]
 FRAMES = 7
 WIDTH = 144
 """Pixels of one frame; the views that the policy saw stand side by side beneath the scene."""
-GAP = 2
-GROUND = (24, 26, 31)
 
 
 def choose_outcomes(outcomes: Sequence[Outcome], count: int) -> list[Outcome]:
@@ -53,7 +51,7 @@ def film(environment: Environment, outcome: Outcome, *, cameras: Sequence[str]) 
             return None
     if bool(info["is_success"]) != outcome.success:
         return None
-    return _strip(frames)
+    return strip(frames)
 
 
 def _frame(environment: Environment, seen: Mapping[str, Any], cameras: Sequence[str]) -> Image.Image:
@@ -62,38 +60,6 @@ def _frame(environment: Environment, seen: Mapping[str, Any], cameras: Sequence[
     render = getattr(environment, "render", None)
     scene = render() if callable(render) else None
     if scene is None:
-        return _column([_fitted(view, WIDTH) for view in views])
+        return column([fitted(view, WIDTH) for view in views])
     share = (WIDTH - GAP * (len(views) - 1)) // len(views)
-    return _column([_fitted(np.asarray(scene), WIDTH), _row([_fitted(view, share) for view in views])])
-
-
-def _fitted(pixels: NDArray[np.uint8], width: int) -> Image.Image:
-    picture = Image.fromarray(pixels)
-    height = round(picture.height * width / picture.width)
-    return picture.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _strip(frames: Sequence[Image.Image]) -> bytes:
-    buffer = io.BytesIO()
-    _row(frames).save(buffer, "JPEG", quality=85, optimize=True)
-    return buffer.getvalue()
-
-
-def _row(pictures: Sequence[Image.Image]) -> Image.Image:
-    width = sum(picture.width for picture in pictures) + GAP * (len(pictures) - 1)
-    canvas = Image.new("RGB", (width, max(picture.height for picture in pictures)), GROUND)
-    left = 0
-    for picture in pictures:
-        canvas.paste(picture, (left, 0))
-        left += picture.width + GAP
-    return canvas
-
-
-def _column(pictures: Sequence[Image.Image]) -> Image.Image:
-    height = sum(picture.height for picture in pictures) + GAP * (len(pictures) - 1)
-    canvas = Image.new("RGB", (max(picture.width for picture in pictures), height), GROUND)
-    top = 0
-    for picture in pictures:
-        canvas.paste(picture, (0, top))
-        top += picture.height + GAP
-    return canvas
+    return column([fitted(np.asarray(scene), WIDTH), row([fitted(view, share) for view in views])])

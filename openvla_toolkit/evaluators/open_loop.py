@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Contract, compare
 from openvla_toolkit.core.errors import ContractMismatch, DataError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.core.statistics import Statistics, normalize, select_statistics
 from openvla_toolkit.core.types import DataDescription, Episode, Observation, Sample
 from openvla_toolkit.evaluators.histograms import action_histograms

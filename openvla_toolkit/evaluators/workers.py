@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from typing import TYPE_CHECKING
 from typing_extensions import Self
 
 from openvla_toolkit.core.errors import EpisodeError
+from openvla_toolkit.core.worker import interrupts_held
 from openvla_toolkit.evaluators.worker_process import Failure, Order, Reply, serve
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ class WorkerPool:
 
     def __enter__(self) -> Self:
         try:
-            with _without_interrupts():
+            with interrupts_held():
                 for number in range(self._workers):
                     self._begin(number)
         except BaseException:
@@ -149,17 +148,3 @@ class WorkerPool:
             process.close()
         self._pipes.clear()
         self._processes.clear()
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: they inherit that, and would else die of it half-imported."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    resource_tracker.ensure_running()  # it unblocks the signal when it starts, so it must run already
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, ClassVar, TypeAlias
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
@@ -33,6 +33,10 @@ class MixtureConfig(ComponentConfig):
             RecipeError: there is no such mixture.
             MissingFile: a member does not exist.
         """
+
+    def left_out(self) -> Mapping[str, str]:
+        """Return the members that ``build`` does without, as the settings allow, each with the reason."""
+        return {}
 
 
 AnyMixture: TypeAlias = Annotated[SerializeAsAny[MixtureConfig], BeforeValidator(by_name("mixture"))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAl
 from pydantic import BeforeValidator, SerializeAsAny
 
 from openvla_toolkit.core.component import ComponentConfig
+from openvla_toolkit.core.contract import FrameRecipe
 from openvla_toolkit.core.registry import by_name
 
 if TYPE_CHECKING:
@@ -76,19 +77,23 @@ class PolicyConfig(ComponentConfig):
     """Settings of one policy."""
 
     kind: ClassVar[str] = "policy"
-    execution: ClassVar[tuple[str, ...]] = ("dtype",)
-    """Settings that say how a policy is loaded and run, not what it is; a checkpoint does not keep them."""
+    execution: ClassVar[tuple[str, ...]] = ("dtype", "frame")
+    """Settings that say how a policy is loaded and run, and what its contract keeps; a checkpoint does not
+    keep them beside."""
 
     weights: str | None = None
     """A checkpoint to start from: a folder, a shipped name (``tabletop-tiny``) or a hub id; None for none."""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """Number type of the parameters in memory; training wants float32."""
+    frame: FrameRecipe | None = None
+    """What becomes of a camera's picture first (``images.frame`` of the contract); None leaves it to the
+    checkpoint, and to ``train.frames`` where the policy is trained."""
 
     @abstractmethod
     def build(
         self, *, robot: Interface | None = None, statistics: Mapping[str, Statistics] | None = None
     ) -> Policy:
-        """Make the policy.
+        """Make the policy, ``frame`` in its contract where it is given.
 
         Args:
             robot: the robot of the training data; None when only the checkpoint's own is wanted.

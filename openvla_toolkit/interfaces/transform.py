@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, TypeAlias
+from typing import Annotated, Any, ClassVar, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from pydantic import BeforeValidator, SerializeAsAny
 
 from openvla_toolkit.core.component import ComponentConfig
 from openvla_toolkit.core.registry import by_name
 
-__all__ = ["KEEP", "AnyTransform", "Trajectory", "TransformConfig"]
+__all__ = ["KEEP", "AnyTransform", "Passed", "Traced", "Trajectory", "TransformConfig"]
 
 Trajectory: TypeAlias = Mapping[str, Any]
 """A nested mapping of arrays with a leading time axis, as the data set's own features name them
@@ -35,3 +35,22 @@ class TransformConfig(ComponentConfig):
 
 
 AnyTransform: TypeAlias = Annotated[SerializeAsAny[TransformConfig], BeforeValidator(by_name("transform"))]
+
+
+class Passed(NamedTuple):
+    """What a transform has left of an episode."""
+
+    transform: Mapping[str, Any]
+    """Its settings, name first; empty for the episode as it was recorded."""
+    frames: int
+    samples: int
+    """Frames from which a sample may be made."""
+
+
+@runtime_checkable
+class Traced(Protocol):
+    """A data set that can show what its transforms do, for ``openvla data inspect``."""
+
+    def trace(self, position: int) -> list[Passed]:
+        """Return how many frames an episode had as recorded, and after each transform."""
+        ...

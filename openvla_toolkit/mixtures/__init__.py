@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from openvla_toolkit.core.locations import Location
+from openvla_toolkit.core.sections import Filters, Goals, bare_name
 from openvla_toolkit.interfaces.dataset import AnyDataset, DatasetConfig
 from openvla_toolkit.interfaces.mixture import MixtureConfig
 
@@ -23,14 +24,19 @@ class OpenXConfig(MixtureConfig):
     name: Literal["open-x"] = "open-x"
     mixture: str
     """``bridge``, ``bridge_rt_1``, ``rtx``, ``oxe_magic_soup``, ``oxe_magic_soup_plus``, ..."""
-    root: Path
-    """The folder that holds ``<dataset>/<version>`` of every member."""
+    root: Location
+    """The folder, or URL, that holds ``<dataset>/<version>`` of every member."""
     split: str = "train"
     """Read of every member; the original reads ``train[:95%]`` where a member has no split ``val``."""
     cameras: list[str] = Field(default=["primary"], min_length=1)
     """Cameras that every member must have; others are left out."""
-    on_error: Literal["stop", "skip"] = "stop"
-    """What to do about a member that is not there or lacks a camera: stop, or warn and leave it out."""
+    filters: Filters = Filters(unlabeled="drop")
+    """From which episodes of the members no samples are made."""
+    goals: Annotated[Goals, BeforeValidator(bare_name)] = Goals()
+    """Which later frame is shown as the goal to a policy that wants one."""
+    on_error: Literal["raise", "skip"] = "raise"
+    """What to do about a member that is not there or lacks a camera, and about damaged episodes and frames of
+    the others: stop, or leave it out and say so."""
 
     def build(self) -> Sequence[DatasetConfig]:
         """Return the members.
@@ -42,6 +48,12 @@ class OpenXConfig(MixtureConfig):
         from openvla_toolkit.mixtures.open_x import members
 
         return members(self)
+
+    def left_out(self) -> Mapping[str, str]:
+        """Return the members that are not there or lack a camera, with ``on_error: skip``."""
+        from openvla_toolkit.mixtures.open_x import left_out
+
+        return left_out(self)
 
 
 class WeightedConfig(MixtureConfig):

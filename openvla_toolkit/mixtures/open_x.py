@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from importlib.resources import files
@@ -16,7 +15,7 @@ from openvla_toolkit.interfaces.dataset import DatasetConfig
 if TYPE_CHECKING:
     from openvla_toolkit.mixtures import OpenXConfig
 
-__all__ = ["Entry", "members", "named_mixtures", "without_repeats"]
+__all__ = ["Entry", "left_out", "members", "named_mixtures", "without_repeats"]
 
 
 class Entry(NamedTuple):
@@ -33,6 +32,23 @@ def members(config: OpenXConfig) -> list[DatasetConfig]:
         RecipeError: there is no such mixture, none of its members can be read, or a member lacks a camera.
         MissingFile: a member does not exist.
     """
+    found, missing = _tried(config)
+    if not found:
+        listed = "; ".join(f"{name} ({reason})" for name, reason in missing.items())
+        raise RecipeError(
+            f"none of the members of mixture '{config.mixture}' can be read from {config.root}: {listed}.",
+            path="root",
+        )
+    return found
+
+
+def left_out(config: OpenXConfig) -> dict[str, str]:
+    """Return the members that cannot be read and need not be, each with the reason."""
+    return _tried(config)[1] if config.on_error == "skip" else {}
+
+
+def _tried(config: OpenXConfig) -> tuple[list[DatasetConfig], dict[str, str]]:
+    """Return the members that can be read, and why others cannot."""
     known = named_mixtures()
     if config.mixture not in known:
         raise RecipeError(
@@ -41,31 +57,19 @@ def members(config: OpenXConfig) -> list[DatasetConfig]:
             path="mixture",
         )
     found: list[DatasetConfig] = []
-    left_out: dict[str, str] = {}
+    missing: dict[str, str] = {}
     for entry in without_repeats(known[config.mixture]):
         try:
             found.append(_member(config, entry))
         except (MissingFile, RecipeError) as error:
-            if config.on_error == "stop":
+            if config.on_error == "raise":
                 raised = MissingFile if isinstance(error, MissingFile) else RecipeError
                 raise raised(
                     f"mixture '{config.mixture}', member '{entry.dataset}': {error} "
                     "With 'on_error: skip' the mixture does without it."
                 ) from error
-            left_out[entry.dataset] = str(error)
-    if not found:
-        raise RecipeError(
-            f"none of the members of mixture '{config.mixture}' can be read from {config.root}: "
-            f"{_listed(left_out)}.",
-            path="root",
-        )
-    if left_out:
-        warnings.warn(
-            f"mixture '{config.mixture}' does without {len(left_out)} of "
-            f"{len(left_out) + len(found)} members: {_listed(left_out)}.",
-            stacklevel=2,
-        )
-    return found
+            missing[entry.dataset] = str(error).splitlines()[0].rstrip(".")
+    return found, missing
 
 
 def without_repeats(entries: list[Entry]) -> list[Entry]:
@@ -97,8 +101,5 @@ def _member(config: OpenXConfig, entry: Entry) -> DatasetConfig:
     if missing:
         raise RecipeError(f"it has no camera '{missing[0]}', only {', '.join(cameras)}.")
     chosen = {camera: cameras[camera] for camera in config.cameras}
-    return cast("DatasetConfig", reader.model_copy(update={"cameras": chosen}))
-
-
-def _listed(reasons: Mapping[str, str]) -> str:
-    return "; ".join(f"{name} ({reason.splitlines()[0].rstrip('.')})" for name, reason in reasons.items())
+    shared = {key: getattr(config, key) for key in ("filters", "goals", "on_error")}
+    return cast("DatasetConfig", reader.model_copy(update={"cameras": chosen, **shared}))

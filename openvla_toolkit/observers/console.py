@@ -184,6 +184,8 @@ def _figures(values: Mapping[str, Any]) -> str:
     """Return the figures worth showing; where none is known, all of them."""
     known = [text.format(values[name]) for name, text in SHOWN.items() if name in values]
     if known:
+        skipped = {name: value for name, value in values.items() if name.startswith("skipped/")}
+        known += [f"{count:.0f} skipped of {name.partition('/')[2]}" for name, count in skipped.items()]
         return "  ".join(known)
     others = {name: value for name, value in values.items() if name != "total"}
     return "  ".join(

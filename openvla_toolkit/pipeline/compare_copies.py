@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.errors import DataError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
+from openvla_toolkit.core.images.places import picture_errors
 from openvla_toolkit.core.types import Episode
 from openvla_toolkit.interfaces.dataset import Dataset
 
@@ -55,10 +56,11 @@ def compare_episode(source: Dataset[Episode], copy: Dataset[Episode], position: 
     found = Difference()
     for camera in left.images:
         for frame in sorted({0, len(left) // 2, len(left) - 1}):
-            off = _distance(
-                decode(source.image(left.images[camera][frame])),
-                decode(copy.image(right.images[camera][frame])),
-            )
+            with picture_errors(source, left, camera, frame):
+                recorded = decode(source.image(left.images[camera][frame]))
+            with picture_errors(copy, right, camera, frame):
+                copied = decode(copy.image(right.images[camera][frame]))
+            off = _distance(recorded, copied)
             if off > TOLERANCE:
                 raise DataError(
                     f"the copy shows another picture (mean difference {off:.1f} of 255).",

@@ -2,46 +2,74 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from openvla_toolkit.core.errors import DataError, TrainingError
+from openvla_toolkit.core.errors import OpenVLAError, TrainingError
 from openvla_toolkit.core.sections import Loader
-from openvla_toolkit.core.worker import end_with_the_run
+from openvla_toolkit.core.types import ConversationSample, Sample
+from openvla_toolkit.core.worker import end_with_the_run, fork_server
 from openvla_toolkit.interfaces.policy import Processor
+from openvla_toolkit.pipeline.read_ahead import ReadAhead, reading_ahead
 from openvla_toolkit.pipeline.sampler import MixtureSampler
 from openvla_toolkit.pipeline.samples import SampleSource
+from openvla_toolkit.pipeline.transport import packed, unpacked
 
 __all__ = ["Batch", "accumulated", "batches"]
 
 Batch = Mapping[str, NDArray[np.generic]]
 
 
+class _Made(NamedTuple):
+    """What a worker sends."""
+
+    batch: Mapping[str, Any]
+    """As ``pipeline.transport`` packs it where it comes from a worker."""
+    skipped: Mapping[str, int]
+    """Data set -> samples that could not be read and were replaced."""
+
+
 class _Numbered(Dataset[Any]):
     """Sample numbers -> one collated batch; lives in the workers."""
 
     def __init__(
-        self, sources: Sequence[SampleSource], sampler: MixtureSampler, processor: Processor
+        self,
+        sources: Sequence[SampleSource],
+        sampler: MixtureSampler,
+        processor: Processor,
+        ahead: ReadAhead,
     ) -> None:
-        self._sources, self._sampler, self._processor = sources, sampler, processor
+        self._sources, self._sampler, self._processor, self._ahead = sources, sampler, processor, ahead
 
-    def __getitems__(self, numbers: Sequence[int]) -> Batch | DataError:
-        """Return the batch; an error of the data is returned, since torch would bury it in a traceback."""
+    def __getitems__(self, numbers: Sequence[int]) -> _Made | OpenVLAError:
+        """Return the batch; an error of the toolkit is returned, since torch would bury it in a traceback."""
         try:
-            picks = [self._sampler.pick(number) for number in numbers]
-            samples = [self._sources[source][position] for source, position in picks]
-        except DataError as error:
+            self._ahead(self._sampler, numbers)
+            samples = [self._sample(number) for number in numbers]
+        except OpenVLAError as error:
             return error
-        return self._processor.collate([self._processor.encode(sample) for sample in samples])
+        skipped: dict[str, int] = {}
+        for sample in samples:
+            if sample.skipped:
+                skipped[sample.dataset] = skipped.get(sample.dataset, 0) + sample.skipped
+        batch: Mapping[str, Any] = self._processor.collate(
+            [self._processor.encode(sample) for sample in samples]
+        )
+        if (worker := get_worker_info()) is not None:
+            batch = packed(batch, workers=worker.num_workers)
+        return _Made(batch, skipped)
+
+    def _sample(self, number: int) -> Sample | ConversationSample:
+        source, position = self._sampler.pick(number)
+        return self._sources[source].sample(position, number=number)
 
 
 def batches(
@@ -51,36 +79,50 @@ def batches(
     numbers: Iterable[list[int]],
     *,
     loader: Loader,
+    skipped: Callable[[Mapping[str, int]], None] | None = None,
 ) -> Generator[Batch, None, None]:
     """Yield one collated batch per list of sample numbers, in order.
 
     With ``loader.workers`` processes the batches are made ahead; all workers end with the iterator.
+    ``skipped`` is told, with the batch and not ahead of it, how many samples of a data set could not be read
+    and were replaced.
 
     Raises:
         DataError: a sample cannot be read.
+        StorageError: there is no room for the blocks that are read ahead (``loader.shuffle: blocks``).
         TrainingError: a worker died.
     """
+    with reading_ahead(sources, sampler) as (near, ahead):
+        yield from _loaded(
+            _Numbered(near, sampler, processor, ahead), numbers, loader=loader, skipped=skipped
+        )
+
+
+def _loaded(
+    made: _Numbered,
+    numbers: Iterable[list[int]],
+    *,
+    loader: Loader,
+    skipped: Callable[[Mapping[str, int]], None] | None,
+) -> Generator[Batch, None, None]:
     options: dict[str, Any] = {}
     if loader.workers:
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["__main__", __name__])  # torch is imported once for all workers
         options = {
             "num_workers": loader.workers,
             "prefetch_factor": loader.prefetch,
-            "multiprocessing_context": context,
+            "multiprocessing_context": fork_server(__name__),
             "worker_init_fn": _settle,
         }
-    stream: DataLoader[Batch | DataError] = DataLoader(
-        _Numbered(sources, sampler, processor),
-        batch_sampler=numbers,
-        collate_fn=_as_it_is,
-        **options,
+    stream: DataLoader[_Made | OpenVLAError] = DataLoader(
+        made, batch_sampler=numbers, collate_fn=_as_it_is, **options
     )
     try:
-        for batch in stream:
-            if isinstance(batch, DataError):
-                raise batch
-            yield batch
+        for result in stream:
+            if isinstance(result, OpenVLAError):
+                raise result
+            if result.skipped and skipped is not None:
+                skipped(result.skipped)
+            yield unpacked(result.batch)
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise

@@ -6,14 +6,17 @@ Samples of a run are numbered. Sample ``n`` belongs to step ``n // batch``; rank
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from functools import lru_cache
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from openvla_toolkit.pipeline.permutation import permute
+from openvla_toolkit.core.sections import Shuffle
+from openvla_toolkit.pipeline.orders import BlockOrder, GlobalOrder
 
 __all__ = ["MixtureSampler", "Pick", "Source", "micro_batches"]
 
@@ -36,49 +39,65 @@ class Pick(NamedTuple):
 
 
 class MixtureSampler:
-    """A globally shuffled, weighted, endless stream over several sources.
+    """A shuffled, weighted, endless stream over several sources.
 
     Every block of 1024 samples (more when a share is very small) holds each source in proportion to its
-    weight, in an order of its own; within a source no frame comes twice before all have come once.
+    weight, in an order of its own; what a share leaves over is carried to the next block, so that after any
+    number of blocks no source is a whole sample off. Within a source no frame comes twice before all have
+    come once.
     """
 
-    def __init__(self, sources: Sequence[Source], *, seed: int) -> None:
+    def __init__(self, sources: Sequence[Source], *, seed: int, shuffle: Shuffle | None = None) -> None:
         """Raise ValueError for no sources, an empty one or a weight that is not positive."""
         if not sources or any(source.size < 1 or source.weight <= 0 for source in sources):
             raise ValueError(
                 f"a mixture needs sources with frames and positive weights, not {list(sources)}."
             )
-        self._sizes = [source.size for source in sources]
         self._seed = seed
-        shares = np.array([source.weight for source in sources], dtype=np.float64)
-        shares /= shares.sum()
-        self.block = max(_BLOCK, int(np.ceil(2 / shares.min())))
-        """Samples in which every source has its exact share."""
-        self._slots = _apportion(shares, self.block)
+        self.orders = [
+            _order(source.size, (seed, number), shuffle or Shuffle()) for number, source in enumerate(sources)
+        ]
+        """In which order each source's samples come."""
+        weights = [Fraction(source.weight) for source in sources]
+        whole = sum(weights)
+        self._edges = [edge / whole for edge in accumulate(weights, initial=Fraction(0))]
+        self.block = max(_BLOCK, math.ceil(2 * whole / min(weights)))
+        """Samples that are put in order together: every source comes at least once, and its share is off by
+        less than two samples."""
         self._arranged = lru_cache(maxsize=4)(self._arrange)
 
     def pick(self, number: int) -> Pick:
         """Return sample ``number`` (counted from 0) of the run."""
         block, slot = divmod(number, self.block)
-        members, positions = self._arranged(block)
+        members, positions, _ = self._arranged(block)
         return Pick(members[slot], positions[slot])
 
-    def _arrange(self, block: int) -> tuple[list[int], list[int]]:
-        """Return source and position of every sample of a block; one by one they would cost far more."""
-        generator = np.random.default_rng((self._seed, block))
-        members = generator.permutation(np.repeat(np.arange(len(self._slots)), self._slots))
-        positions = np.empty_like(members)
-        for source, count in enumerate(self._slots.tolist()):
-            positions[members == source] = self._positions(
-                source, start=block * count, stop=(block + 1) * count
-            )
-        return members.tolist(), positions.tolist()
+    def visit(self, number: int) -> int:
+        """Return how often the source of sample ``number`` was drawn from before it."""
+        block, slot = divmod(number, self.block)
+        return self._arranged(block)[2][slot]
 
-    def _positions(self, source: int, *, start: int, stop: int) -> NDArray[np.int64]:
-        """Return the ``start``-th to ``stop``-th frames that are drawn from a source."""
-        size = self._sizes[source]
-        epochs, turns = np.divmod(np.arange(start, stop), size)
-        return permute(turns, size=size, key=(self._seed, source), epochs=epochs)
+    def _arrange(self, block: int) -> tuple[list[int], list[int], list[int]]:
+        """Return source, position and visit of every sample of a block; singly they would cost far more."""
+        generator = np.random.default_rng((self._seed, block))
+        before, after = self._visits(block * self.block), self._visits((block + 1) * self.block)
+        counts = np.subtract(after, before)
+        members = generator.permutation(np.repeat(np.arange(len(counts)), counts))
+        positions, visits = np.empty_like(members), np.empty_like(members)
+        for source, (start, stop) in enumerate(zip(before, after, strict=True)):
+            here = members == source
+            positions[here] = self.orders[source].positions(start, stop)
+            visits[here] = np.arange(start, stop)
+        return members.tolist(), positions.tolist(), visits.tolist()
+
+    def _visits(self, samples: int) -> list[int]:
+        """Return how many of the first ``samples``, a whole number of blocks, are of each source.
+
+        The shares, laid end to end, are rounded where they meet: so the numbers add up to ``samples`` and
+        each is less than one off. Fractions keep that exact, however long the run.
+        """
+        met = [math.floor(samples * edge + Fraction(1, 2)) for edge in self._edges]
+        return [end - start for start, end in pairwise(met)]
 
     def __getstate__(self) -> dict[str, object]:
         return {key: value for key, value in self.__dict__.items() if key != "_arranged"}
@@ -105,13 +124,7 @@ def micro_batches(
             yield list(range(first + offset, first + offset + per_device))
 
 
-def _apportion(shares: NDArray[np.float64], slots: int) -> NDArray[np.int64]:
-    """Split ``slots`` by largest remainder, at least one each."""
-    exact = shares * slots
-    counts = np.maximum(np.floor(exact).astype(np.int64), 1)
-    order = np.argsort(counts - exact, kind="stable")
-    missing = slots - int(counts.sum())
-    counts[order[: max(missing, 0)]] += 1
-    if missing < 0:
-        counts[np.argmax(counts)] += missing
-    return counts
+def _order(size: int, key: tuple[int, int], shuffle: Shuffle) -> GlobalOrder | BlockOrder:
+    if shuffle.name == "global":
+        return GlobalOrder(size, key)
+    return BlockOrder(size, key, block=shuffle.block, window=shuffle.window)

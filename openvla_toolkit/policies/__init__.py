@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from openvla_toolkit.core.contract import Interface, Normalization
+from openvla_toolkit.core.contract import Interface, Normalization, by_dialect
 from openvla_toolkit.interfaces.action_head import AnyActionHead
 from openvla_toolkit.interfaces.language_model import AnyLanguageModel
 from openvla_toolkit.interfaces.policy import PolicyConfig
@@ -50,8 +50,9 @@ class OpenVLAConfig(PolicyConfig):
     """Cameras the policy looks at, in the order their patches are laid; ``primary`` alone by default."""
     chunk: int | None = Field(default=None, gt=0)
     """Actions per answer; 1 by default."""
-    normalization: Normalization | None = None
-    """How actions are brought to [-1, 1]; the 1 % and 99 % quantiles by default."""
+    normalization: Annotated[Normalization, BeforeValidator(by_dialect)] | None = None
+    """How actions are brought to [-1, 1]: fields, or the name of what another code base does
+    (``lerobot-min-max``, ``openpi-quantile``, ...); the 1 % and 99 % quantiles by default."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Ids of a conversation beyond this are cut off; 2048 by default."""
     attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None

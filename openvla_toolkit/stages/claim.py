@@ -29,6 +29,7 @@ FIXED_BY_THE_RUN = (
     "train.schedule",
     "train.clip_norm",
     "train.engine.precision",
+    "train.loader.shuffle",
 )
 """What a resumed run may not change: with other values it would be another run."""
 

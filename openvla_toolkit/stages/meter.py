@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from openvla_toolkit.interfaces.engine import StepReport
 from openvla_toolkit.pipeline.loader import Batch
 
 __all__ = ["Meter"]
+
+_SKIPPED = "skipped/"
 
 
 class Meter:
@@ -38,9 +40,20 @@ class Meter:
         self._samples += samples
         self._seconds += seconds
 
+    def skip(self, counts: Mapping[str, int]) -> None:
+        """Count samples that could not be read and were replaced, by data set."""
+        for dataset, count in counts.items():
+            self._values.setdefault(_SKIPPED + dataset, []).append(count)
+
     def flush(self) -> dict[str, float]:
-        """Return the means since the last flush, samples per second and the share of time spent waiting."""
-        figures = {name: sum(values) / len(values) for name, values in self._values.items()}
+        """Return the means since the last flush, samples per second and the share of time spent waiting.
+
+        Samples that were replaced are no mean but their number, under ``skipped/<data set>``.
+        """
+        figures = {
+            name: sum(values) / (1 if name.startswith(_SKIPPED) else len(values))
+            for name, values in self._values.items()
+        }
         figures["lr"] = self._values["lr"][-1]
         if self._seconds:
             figures["samples_per_second"] = self._samples / self._seconds

@@ -11,6 +11,7 @@ from openvla_toolkit.checkpoints.layout import checkpoints_of
 from openvla_toolkit.core.errors import RecipeError, UserError
 from openvla_toolkit.core.hooks import Facts, Observers
 from openvla_toolkit.core.recipe import Recipe
+from openvla_toolkit.core.worker import fork_server
 from openvla_toolkit.stages.claim import claimed
 from openvla_toolkit.stages.signals import ended_by_sigterm
 
@@ -60,7 +61,7 @@ def run(
         resume: go on from the last checkpoint in ``output``; begin anew where there is none.
 
     Raises:
-        UserError: the output folder holds another run, or resuming with other settings.
+        UserError: the output folder holds another run, or resuming with other settings or other data.
         RunInterrupted: Ctrl-C while training, or SIGTERM.
         OpenVLAError: a stage failed.
     """
@@ -109,12 +110,15 @@ def _check(recipe: Recipe) -> None:
 
 def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     # The stages bring torch; a recipe with a mistake is refused before that second is spent.
+    if recipe.train is not None and recipe.train.loader.workers:
+        fork_server("openvla_toolkit.pipeline.loader")  # brings it for the workers meanwhile
     import torch
 
     from openvla_toolkit.checkpoints.load import load_policy
     from openvla_toolkit.checkpoints.locate import locate
     from openvla_toolkit.core.devices import usable_device
     from openvla_toolkit.stages.benchmark import benchmark
+    from openvla_toolkit.stages.data_record import keep_record
     from openvla_toolkit.stages.evaluate import evaluate
     from openvla_toolkit.stages.prepare import prepare
 
@@ -123,7 +127,9 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     last = _last_checkpoint(recipe)
     if last is None and (weights := getattr(recipe.policy, "weights", None)) is not None:
         locate(weights)  # before the data is made and read, which may take hours
-    prepared = prepare(cast("Sequence[DatasetConfig | MixtureConfig]", recipe.data), tell)
+    data = cast("Sequence[DatasetConfig | MixtureConfig]", recipe.data)
+    prepared = prepare(data, tell, executor=recipe.prepare.executor.build())
+    keep_record(prepared, recipe.output, resumed=last is not None)
     if recipe.policy is None:
         return RunResult(output=recipe.output, checkpoint=None)
 
@@ -185,11 +191,28 @@ def _policy(recipe: Recipe, prepared: Sequence[Prepared], last: Path | None) -> 
     if last is not None:
         policy = load_policy(last)
     else:
-        config = cast("PolicyConfig", recipe.policy)
+        config = _framing(recipe, cast("PolicyConfig", recipe.policy))
         policy = config.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
     for evaluator in _evaluators(recipe).values():
         evaluator.check(policy.contract, policy.statistics)
     return policy
+
+
+def _framing(recipe: Recipe, config: PolicyConfig) -> PolicyConfig:
+    """Return the policy's settings with the frames that it is going to be trained on.
+
+    Raises:
+        RecipeError: the policy's own settings ask for others.
+    """
+    if recipe.train is None or recipe.train.frames is None:
+        return config
+    frame = recipe.train.frames.recipe()
+    if config.frame not in (None, frame):
+        raise RecipeError(
+            f"'{config.frame}' is not what 'train.frames' trains it on, '{frame}'; leave it out.",
+            path="policy.frame",
+        )
+    return config.model_copy(update={"frame": frame})
 
 
 def _last_checkpoint(recipe: Recipe) -> Path | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE, checkpoints_of
-from openvla_toolkit.core.errors import RunInterrupted, UserError
+from openvla_toolkit.core.errors import ContractMismatch, RunInterrupted, UserError
 from openvla_toolkit.core.hooks import Facts
 from openvla_toolkit.core.sections import Train
 from openvla_toolkit.core.storage import atomic_folder
@@ -45,13 +45,15 @@ def train(
     Raises:
         RunInterrupted: a signal came; a checkpoint was saved first.
         TrainingError: loss or gradients are not finite.
+        ContractMismatch: the policy does not frame pictures as it is to be trained on them.
     """
+    _check_frames(section, policy)
     engine: Engine = section.engine.build()
     engine.prepare(policy.module, section.optimizer)
     meter, start = Meter(), 0
     if resumed_from is not None:
         start = _restore(resumed_from, engine, meter)
-    stream = _stream(section, policy, prepared, seed=seed, start=start)
+    stream = _stream(section, policy, prepared, seed=seed, start=start, meter=meter, tell=tell)
     saver = _Saver(policy, engine, meter, output=output, keep=section.keep, tell=tell)
     accumulate = section.batch.total // (section.batch.per_device or section.batch.total)
     done = start
@@ -72,6 +74,16 @@ def train(
             "Go on with --resume."
         )
     return last
+
+
+def _check_frames(section: Train, policy: Policy) -> None:
+    promised = policy.contract.images.frame
+    if section.frames is not None and section.frames.recipe() != promised:
+        raise ContractMismatch(
+            f"'train.frames' trains on frames of '{section.frames.recipe()}', and the policy would act on "
+            f"'{promised or 'pictures as the camera gives them'}': build it with this 'frame', or leave "
+            "'train.frames' out."
+        )
 
 
 def _finished(checkpoint: Path | None, start: int, steps: int) -> Path:
@@ -97,9 +109,17 @@ def _take_step(
 
 
 def _stream(
-    section: Train, policy: Policy, prepared: Sequence[Prepared], *, seed: int, start: int
+    section: Train,
+    policy: Policy,
+    prepared: Sequence[Prepared],
+    *,
+    seed: int,
+    start: int,
+    meter: Meter,
+    tell: Facts,
 ) -> Generator[Batch, None, None]:
-    members, shares = sources(prepared, policy.contract)
+    augment = None if section.frames is None else section.frames.augment
+    members, shares = sources(prepared, policy.contract, augment=augment, seed=seed, tell=tell)
     numbers = micro_batches(
         start=start,
         stop=section.steps,
@@ -107,7 +127,12 @@ def _stream(
         per_device=section.batch.per_device or section.batch.total,
     )
     return batches(
-        members, MixtureSampler(shares, seed=seed), policy.processor, numbers, loader=section.loader
+        members,
+        MixtureSampler(shares, seed=seed, shuffle=section.loader.shuffle),
+        policy.processor,
+        numbers,
+        loader=section.loader,
+        skipped=meter.skip,
     )
 
 

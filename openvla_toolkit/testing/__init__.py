@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from openvla_toolkit.core.registry import installed
     from openvla_toolkit.testing.actions import check_action_head, check_action_tokenizer
     from openvla_toolkit.testing.data import check_dataset, check_mixture, check_transform
+    from openvla_toolkit.testing.executors import check_executor
     from openvla_toolkit.testing.fakes.dots import DotsConfig, DotsEpisodesConfig, DotsRobotConfig
     from openvla_toolkit.testing.fakes.linear import LinearPolicy, LinearPolicyConfig, linear_policy
     from openvla_toolkit.testing.fakes.tiny import tiny_policy
@@ -36,6 +37,7 @@ __all__ = [
     "check_engine",
     "check_environment",
     "check_evaluator",
+    "check_executor",
     "check_language_model",
     "check_mixture",
     "check_observer",
@@ -61,6 +63,7 @@ _HOMES = {
     "check_engine": "training",
     "check_environment": "worlds",
     "check_evaluator": "runs",
+    "check_executor": "executors",
     "check_language_model": "models",
     "check_mixture": "data",
     "check_observer": "runs",

@@ -10,23 +10,29 @@ import numpy as np
 
 from openvla_toolkit.core.contract import Interface
 from openvla_toolkit.core.errors import DataError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.core.types import ADDRESS_FIELDS, Conversation, DataDescription, Episode
-from openvla_toolkit.interfaces.dataset import Dataset, DatasetConfig
+from openvla_toolkit.interfaces.dataset import Dataset, DatasetConfig, ReadsAhead
 from openvla_toolkit.interfaces.mixture import MixtureConfig
-from openvla_toolkit.interfaces.transform import Trajectory, TransformConfig
+from openvla_toolkit.interfaces.transform import Traced, Trajectory, TransformConfig
 from openvla_toolkit.testing.verdict import check_settings, expect
 
 __all__ = ["check_dataset", "check_mixture", "check_transform", "open_x_trajectory"]
 
 
-def check_dataset(config: DatasetConfig) -> None:
+def check_dataset(config: DatasetConfig, *, others: Sequence[DatasetConfig] = ()) -> None:
     """Check a data set that exists on disk, or that ``prepare`` makes.
+
+    Args:
+        others: settings that read something else; the fingerprint of each must be another, as the toolkit
+            keeps what it has read under it.
 
     Checked: the settings; that ``describe`` is complete and the same for a second opening; that the first,
     middle and last item have the promised types, shapes and finite numbers; that every camera has one address
     per frame, within ``files``, and that the images at both ends decode to the promised size; that reading
-    is repeatable, also on a pickled copy; that a position past the end is an IndexError.
+    is repeatable, also on a pickled copy; that a trace of the transforms, where there is one, ends with the
+    episode as it is read; that images read together, where that is offered, are those that are read singly;
+    that a position past the end is an IndexError.
     """
     check_settings(config, DatasetConfig)
     config.prepare()
@@ -35,6 +41,7 @@ def check_dataset(config: DatasetConfig) -> None:
     _check_description(config, description)
     other = config.build().describe()
     expect(other == description, config, expected=f"describe() to repeat itself, {description}", found=other)
+    _check_others(config, description, others)
     count = len(dataset)
     expect(count > 0, config, expected="at least one item", found=count)
     copy: Dataset[Any] = pickle.loads(pickle.dumps(dataset))
@@ -42,6 +49,10 @@ def check_dataset(config: DatasetConfig) -> None:
         item = dataset[position]
         if isinstance(item, Episode):
             _check_episode(config, item, description)
+            if isinstance(dataset, Traced):
+                _check_trace(config, dataset, position, item)
+            if isinstance(dataset, ReadsAhead) and item.images:
+                _check_ahead(config, dataset, item)
         else:
             _check_conversation(config, item, description)
         _check_images(config, dataset, copy, item, description)
@@ -58,6 +69,44 @@ def check_dataset(config: DatasetConfig) -> None:
     except Exception as error:
         found = f"{type(error).__name__}: {error}"
     expect(False, config, expected=f"an IndexError at position {count}, past the end", found=found)
+
+
+def _check_others(
+    config: DatasetConfig, description: DataDescription, others: Sequence[DatasetConfig]
+) -> None:
+    seen = {description.fingerprint: config}
+    for other in others:
+        other.prepare()
+        twin = seen.setdefault(other.build().describe().fingerprint, other)
+        expect(
+            twin is other,
+            config,
+            expected=f"a fingerprint of its own for {other!r}",
+            found=f"that of {twin!r}",
+        )
+
+
+def _check_ahead(config: DatasetConfig, dataset: Any, episode: Episode) -> None:
+    addresses = np.concatenate([one[[-1, 0]] for one in episode.images.values()])
+    together = dataset.ahead(addresses)
+    singly = [dataset.image(address) for address in addresses]
+    expect(
+        together is None or list(together) == singly,
+        config,
+        expected=f"ahead() to give the images of {episode.name} as image() does, in the order asked, or None",
+        found="others",
+    )
+
+
+def _check_trace(config: DatasetConfig, dataset: Traced, position: int, episode: Episode) -> None:
+    last = dataset.trace(position)[-1]
+    samples = len(episode) if episode.keep is None else int(np.count_nonzero(episode.keep))
+    expect(
+        (last.frames, last.samples) == (len(episode), samples),
+        config,
+        expected=f"trace({position}) to end with {len(episode)} frames and {samples} samples",
+        found=last,
+    )
 
 
 def check_mixture(config: MixtureConfig) -> None:

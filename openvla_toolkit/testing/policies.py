@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from openvla_toolkit.core.contract import Contract, Interface
+from openvla_toolkit.core.contract import Contract, FrameRecipe, Interface
 from openvla_toolkit.core.errors import ContractMismatch
 from openvla_toolkit.core.types import Observation, Sample
 from openvla_toolkit.interfaces.policy import Policy, PolicyConfig
@@ -28,8 +30,9 @@ def check_policy(config: PolicyConfig, *, robot: Interface | None = None) -> Non
 
     Checked: the settings; that the contract is the robot's; that the processor can be pickled and gives plain
     arrays of equal keys; that the loss is a finite sum over a positive count and is lowered by a small step
-    against its gradient; that answers are [chunk, A], finite, and the same alone as in a batch; that an
-    unknown ``unnorm_key`` is a ContractMismatch; that a saved policy, given as ``weights``, answers the same.
+    against its gradient; that ``frame`` is part of the contract and all that the policy sees of a picture;
+    that answers are [chunk, A], finite, and the same alone as in a batch; that an unknown ``unnorm_key`` is a
+    ContractMismatch; that a saved policy, given as ``weights``, answers the same.
     """
     check_settings(config, PolicyConfig)
     robot = robot or DotsRobotConfig().build()
@@ -38,6 +41,7 @@ def check_policy(config: PolicyConfig, *, robot: Interface | None = None) -> Non
     observations = [_observation(policy.contract, number) for number in range(len(_INSTRUCTIONS))]
     _check_processor(config, policy, observations)
     _check_learning(config, policy, observations)
+    _check_frames(config, robot)
     policy.module.eval()
     _check_answers(config, policy, observations)
     with tempfile.TemporaryDirectory() as folder:
@@ -80,6 +84,28 @@ def _check_processor(config: PolicyConfig, policy: Policy, observations: list[Ob
     sizes = {key: len(value) for key, value in batch.items()}
     enough = all(size >= len(items) for size in sizes.values())
     expect(bool(sizes) and enough, config, expected=f"a batch of {len(items)}", found=sizes)
+
+
+def _check_frames(config: PolicyConfig, robot: Interface) -> None:
+    frame = FrameRecipe(resample="fused", crop=0.25)
+    framing = config.model_copy(update={"frame": frame})
+    policy = framing.build(robot=robot, statistics={_NAME: unit_statistics(robot)})
+    promised = policy.contract.images.frame
+    expect(promised == frame, config, expected=f"a contract with the frame '{frame}'", found=promised)
+    observation = _observation(policy.contract, 0)
+    cut = {name: _without_border(picture) for name, picture in observation.images.items()}
+    seen = policy.processor.encode_observation(observation)
+    again = policy.processor.encode_observation(replace(observation, images=cut))
+    same = all(np.array_equal(seen[key], again[key]) for key in seen)
+    expect(same, config, expected="a policy to see its frame alone", found="one that sees the border")
+
+
+def _without_border(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return a picture whose outer eighth is black; a quarter of the area in the middle is far from it."""
+    bare = np.zeros_like(picture)
+    inside = tuple(slice(edge // 8, edge - edge // 8) for edge in picture.shape[:2])
+    bare[inside] = picture[inside]
+    return bare
 
 
 def _check_learning(config: PolicyConfig, policy: Policy, observations: list[Observation]) -> None:

@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[2] / "openvla_toolkit"
-HEAVY = ["torch", "torchvision", "numpy", "transformers", "tokenizers", "timm", "peft", "PIL", "gymnasium"]
+HEAVY = [
+    *("torch", "torchvision", "numpy", "transformers", "tokenizers", "timm", "peft", "PIL", "gymnasium"),
+    "numba",
+]
 REPORT = f"\nimport sys; print('HEAVY', *sorted(set({HEAVY}) & set(sys.modules)))"
 VERB = """
 from openvla_toolkit.cli import main

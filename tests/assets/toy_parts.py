@@ -58,6 +58,14 @@ class EngineConfig(ComponentConfig):
     precision: Literal["fp32", "bf16"] = "fp32"
 
 
+class ExecutorConfig(ComponentConfig):
+    """A toy executor under the default executor's name."""
+
+    kind: ClassVar[str] = "executor"
+    name: Literal["processes"] = "processes"
+    workers: int | None = None
+
+
 class EvaluatorConfig(ComponentConfig):
     """A toy evaluator."""
 

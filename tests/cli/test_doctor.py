@@ -35,10 +35,10 @@ def test_all_is_well(openvla: Openvla) -> None:
     code, _, found = plugins(openvla)
     assert code == 0
     toolkit = found["openvla-toolkit"]
-    assert (toolkit["version"], toolkit["entries"], toolkit["broken"]) == ("1.2.3", 5, [])
+    assert (toolkit["version"], toolkit["entries"], toolkit["broken"]) == ("1.2.3", 6, [])
     code, out, _ = openvla("doctor")
     assert code == 0
-    assert "plugin    openvla-toolkit 1.2.3: ok, 5 names imported in " in out
+    assert "plugin    openvla-toolkit 1.2.3: ok, 6 names imported in " in out
 
 
 def test_a_broken_plugin_is_named_with_its_cause(openvla: Openvla, install: Install) -> None:

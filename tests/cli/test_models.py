@@ -3,7 +3,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from openvla_toolkit.checkpoints.load import load_policy
 from tests.checkpoints.small_models import as_the_original, saved, small_adapter
 
 Openvla = Callable[..., tuple[int, str, str]]
@@ -40,6 +42,18 @@ def test_a_checkpoint_is_converted_and_verified(openvla: Openvla, tmp_path: Path
     code, out, _ = openvla("models", "verify", str(first), str(tmp_path / "run"), "--observations", "1")
     assert code == 0
     assert all(line.startswith("ok ") for line in out.splitlines())
+
+
+def test_what_only_the_toolkit_does_is_noted(openvla: Openvla, tmp_path: Path) -> None:
+    (tmp_path / "framing").mkdir()
+    policy: Any = load_policy(saved(tmp_path / "first"), frame={"resample": "fused", "crop": 0.9})
+    policy.save(tmp_path / "framing")
+    code, out, _ = openvla("models", "convert", str(tmp_path / "framing"), str(tmp_path / "hf"), "--to", "hf")
+    assert code == 0
+    assert "Note: this policy sees frames (resample='fused' crop=0.9)." in out
+    assert "center_crop" in out
+    written = json.loads((tmp_path / "hf" / "preprocessor_config.json").read_text())
+    assert written["frame"] == {"resample": "fused", "crop": 0.9}
 
 
 def test_checkpoints_that_differ_end_with_one(openvla: Openvla, tmp_path: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_dataset_package_passes_its_own_tests_at_once(openvla: Openvla) -> Non
         "src/openvla_my_robot/py.typed",
         "tests/test_openvla_my_robot.py",
     ]
-    assert "4 passed" in run_tests(folder, options=("-c", str(folder / "pyproject.toml")))
+    assert "5 passed" in run_tests(folder, options=("-c", str(folder / "pyproject.toml")))
 
 
 def test_every_kind_of_package_passes_its_own_tests(openvla: Openvla, tmp_path: Path) -> None:

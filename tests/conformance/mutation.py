@@ -4,6 +4,7 @@
 * Every model has one more layer, and one more block in each tower, that add nothing: their outputs are zero.
   So the sizes, the names of tensors and the hidden states are others, and every output is known.
 * Actions are scaled by other statistics; what is expected follows from the recorded ids.
+* Of data there is one set, under another name and in other shards (see ``mutated_data``).
 * The action codes are others; what is expected is counted with Python's own integers.
 """
 
@@ -23,6 +24,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from tests.conformance.mutated_data import mutate_data
+from tests.conformance.mutated_pictures import mutate_pictures
 
 MODEL = "other"
 RUN = "a-run-of-mine"
@@ -45,6 +49,8 @@ def mutate(kit: Path, target: Path) -> None:
     _other_codes(kit, target / "action_tokenizer")
     _other_picture(target / "images")
     _fewer_prompts(kit, target / "prompts")
+    mutate_data(kit, target)
+    mutate_pictures(target)
 
 
 def edit(path: Path, change: Callable[[Any], None]) -> None:

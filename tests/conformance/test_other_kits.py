@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import subprocess
@@ -72,6 +73,72 @@ def test_a_wrong_action_is_found(other: Path, tmp_path: Path) -> None:
     assert passed(result) > 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("array", "test"),
+    [
+        ("mine-0/0/action", "test_trajectories.py::test_windows_of_actions"),
+        ("mine-0/0/observation/pad_mask", "test_trajectories.py::test_windows_of_observations"),
+        ("mine-0/0/observation/image_primary/first_frame", "test_trajectories.py::test_first_pictures_pixel"),
+    ],
+)
+def test_a_wrong_sample_is_found(other: Path, array: str, test: str) -> None:
+    place = other / "rlds" / "expected" / "trajectories.npz"
+    right = place.read_bytes()
+    with np.load(place) as file:
+        arrays = {name: file[name] for name in file.files}
+    wrong = arrays[array].copy()
+    wrong.flat[0] = wrong.flat[0] + 3 if wrong.dtype != bool else not wrong.flat[0]
+    np.savez(place, **{**arrays, array: wrong})
+    module, _, name = test.partition("::")
+    result = run_on(other, str(FOLDER / module), "-k", name)
+    place.write_bytes(right)
+    assert result.returncode == 1, result.stdout[-2000:]
+    assert f"{name}" in result.stdout
+    assert passed(result) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("file", "array", "test"),
+    [
+        ("image_ops", "raw/mine/resized", "test_every_level_of_a_stored_picture"),
+        ("augment_ops", "9/hue_delta/mine/u8_after_clip", "test_one_operation"),
+        ("augment_ops", "seeded/mine", "test_the_whole_chain"),
+    ],
+)
+def test_a_wrong_level_is_found(other: Path, file: str, array: str, test: str) -> None:
+    place = other / "rlds" / "expected" / f"{file}.npz"
+    right = place.read_bytes()
+    with np.load(place) as stored:
+        arrays = {name: stored[name] for name in stored.files}
+    arrays[array] = arrays[array].copy()
+    arrays[array][0, 0, 0] ^= 128
+    np.savez(place, **arrays)
+    modules = [str(FOLDER / f"test_{name}.py") for name in ("image_operations", "augmentation")]
+    result = run_on(other, *modules, "-k", test)
+    place.write_bytes(right)
+    assert result.returncode == 1, result.stdout[-2000:]
+    assert test in result.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("figure", ["q01", "std"])
+def test_a_wrong_statistic_is_found(other: Path, figure: str) -> None:
+    place = other / "rlds" / "expected" / "dataset_statistics.json"
+    right = place.read_text()
+
+    def bend(content: Any) -> None:
+        next(iter(content.values()))["cached_json"]["action"][figure][0] *= 1 + 1e-5
+
+    edit(place, bend)
+    result = run_on(other, str(FOLDER / "test_statistics.py"))
+    place.write_text(right)
+    assert result.returncode == 1
+    assert "test_actions_and_numbers_of_frames" in result.stdout
+    assert passed(result) > 0
+
+
 def test_the_other_kit_has_kinds_that_are_known(other: Path) -> None:
     assert {kind for kind in kinds.kinds(other) if len(kinds.homes(kind)) != 1} == set()
 
@@ -81,8 +148,17 @@ def test_a_kit_is_packed_without_what_waits(tmp_path: Path) -> None:
         (tmp_path / "kit" / place).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "kit" / place).write_bytes(b"{}")
     np.savez(tmp_path / "kit" / "images" / "outputs_uint8.npz", a=np.zeros(1))
+    (tmp_path / "kit" / "rlds" / "expected").mkdir(parents=True)
+    names = ["tag/0/image/first_frame", "tag/1/image/first_frame", "tag/1/action"]
+    arrays = {name: np.zeros(3) for name in names}
+    np.savez(tmp_path / "kit" / "rlds" / "expected" / "trajectories.npz", **arrays)
     for name in ("one", "two"):
         trim.pack(tmp_path / "kit", tmp_path / name)
     with tarfile.open(tmp_path / "one") as file:
-        assert file.getnames() == ["README.md", "images/inputs/0.png"]
+        places = ["README.md", "images/inputs/0.png", "rlds/expected/trajectories.npz"]
+        assert file.getnames() == places
+        member = file.extractfile(places[-1])
+        assert member is not None
+        with np.load(io.BytesIO(member.read())) as thinned:
+            assert thinned.files == [names[0], names[2]]
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()

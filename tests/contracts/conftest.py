@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 import pytest
 
+from openvla_toolkit.core.worker import available_cores
 from openvla_toolkit.pipeline.convert import Job, convert
 from openvla_toolkit.testing import DotsConfig, DotsEpisodesConfig, DotsRobotConfig, tiny_policy
 
@@ -18,8 +19,9 @@ WORLD = {"image_size": 32, "objects_max": 2}
 
 
 def _npz(folder: Path) -> Mapping[str, Any]:
+    picture = np.zeros((32, 32, 3), dtype=np.uint8)
     arrays = {
-        "images": np.zeros((3, 32, 32, 3), dtype=np.uint8),
+        **{f"{camera}_{frame}": picture for camera in DotsRobotConfig().cameras for frame in range(3)},
         "states": np.zeros((3, 3)),
         "actions": np.zeros((3, 3)),
     }
@@ -88,6 +90,8 @@ SETTINGS: Mapping[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("transform", "open-x"): lambda folder: {"dataset": "libero_spatial_no_noops"},
     ("mixture", "open-x"): lambda folder: {"mixture": "bridge", "root": GOLDEN},
     ("mixture", "weighted"): lambda folder: {"data": [DotsEpisodesConfig()]},
+    ("executor", "processes"): lambda folder: {"workers": 2},
+    ("executor", "ray"): lambda folder: {"cpus_per_task": available_cores()},
     ("engine", "single"): lambda folder: {"device": "cpu"},
     ("environment", "tabletop"): lambda folder: {"world": {**WORLD, "max_steps": 4}},
     ("evaluator", "closed-loop"): _dots,

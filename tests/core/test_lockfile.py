@@ -36,6 +36,7 @@ def test_the_lock_is_a_recipe_with_a_record(tmp_path: Path) -> None:
             ("policy", "toy-policy"),
             ("action_tokenizer", "toy-code"),
             ("dataset", "toy-episodes"),
+            ("executor", "processes"),
             ("engine", "single"),
         ]
     ]
@@ -74,4 +75,4 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
 
 def test_components_are_found_however_deep() -> None:
     names = [one.name for one in components_of(Recipe.from_mapping(RECIPE))]
-    assert names == ["toy-policy", "toy-code", "toy-episodes", "toy-episodes", "single"]
+    assert names == ["toy-policy", "toy-code", "toy-episodes", "toy-episodes", "processes", "single"]

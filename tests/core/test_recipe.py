@@ -67,7 +67,8 @@ def test_to_yaml_fills_the_defaults_and_reads_back_equal(good: Path, tmp_path: P
     assert again == recipe
     data = yaml.safe_load(recipe.to_yaml())
     assert data["policy"]["code"] == {"name": "toy-code", "bins": 256}
-    assert data["train"]["loader"] == {"workers": 0, "prefetch": 2}
+    shuffle = {"name": "global", "block": 1024, "window": 64}
+    assert data["train"]["loader"] == {"workers": 0, "prefetch": 2, "shuffle": shuffle}
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -43,6 +43,17 @@ def test_a_folder_in_the_way_is_replaced_only_when_asked(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.rglob("*")] == ["x", "new"]
 
 
+def test_a_folder_that_appears_meanwhile_is_left_as_it_is(tmp_path: Path) -> None:
+    def write_late() -> None:
+        with atomic_folder(tmp_path / "x"):
+            (tmp_path / "x").mkdir()
+            (tmp_path / "x" / "theirs").touch()
+
+    with pytest.raises(StorageError, match="made by another process meanwhile"):
+        write_late()
+    assert [path.name for path in tmp_path.rglob("*")] == ["x", "theirs"]
+
+
 def test_a_full_disk_is_a_storage_error_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with (
         pytest.raises(StorageError, match=r"no space left while writing .*x \("),

@@ -58,4 +58,4 @@ def test_the_page_holds(page: Path, reader: Walk) -> None:
 @pytest.mark.slow
 def test_a_new_package_passes_in_an_environment_that_has_pytest(reader: Walk) -> None:
     line = "openvla new dataset my-robot && (cd openvla-my-robot && pip install -e . && pytest)"
-    reader.through(f"```console\n$ {line}\n...4 passed...\n```")
+    reader.through(f"```console\n$ {line}\n...5 passed...\n```")

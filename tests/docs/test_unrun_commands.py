@@ -68,6 +68,8 @@ def check(words: list[str]) -> None:
             assert ended.value.code == 0, f"{shlex.join(words)} is refused."
         case ["openvla", "models" | "predict" as verb, *rest]:  # they name a hub's models, or a GPU
             _parse(verb, rest)
+        case ["openvla", "data", "download", *rest]:  # nothing is fetched
+            _parse("data", ["download", *rest])
         case ["pip", "install", requirement] if requirement.startswith("openvla-toolkit["):
             extras = SdistBuilder(str(ROOT)).metadata.core.optional_dependencies
             asked = set(requirement.removeprefix("openvla-toolkit[").removesuffix("]").split(","))
@@ -81,7 +83,9 @@ def _parse(verb: str, words: list[str]) -> None:
     command: click.Command = import_module(f"openvla_toolkit.cli.{verb}").command
     if isinstance(command, click.Group):
         name, *words = words
-        command = command.commands[name]
+        part = command.get_command(click.Context(command), name)
+        assert part is not None
+        command = part
     command.make_context(verb, words)
 
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from openvla_toolkit.core.errors import MissingFile, RecipeError
 from openvla_toolkit.core.recipe import Recipe
+from openvla_toolkit.core.sections import Filters, Goals
 from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.rlds.catalog import catalog
 from openvla_toolkit.mixtures import OpenXConfig
@@ -17,16 +18,10 @@ from openvla_toolkit.mixtures.open_x import Entry, named_mixtures, without_repea
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 DATA = GOLDEN / "rlds" / "data"
-NAMED = json.loads((GOLDEN / "mixtures.json").read_text())["named"]
-
-
-@pytest.mark.parametrize("name", NAMED)
-def test_mixtures_hold_what_openvla_has_in_them(name: str) -> None:
-    assert [list(entry) for entry in named_mixtures()[name]] == NAMED[name]
 
 
 def test_every_member_is_in_the_catalog() -> None:
-    assert len(NAMED) == 18
+    assert len(named_mixtures()) == 23, "18, and 5 of OpenVLA-OFT"
     assert {entry.dataset for entries in named_mixtures().values() for entry in entries} <= set(catalog())
 
 
@@ -55,11 +50,26 @@ def test_a_member_that_is_not_there_stops_the_run_by_name() -> None:
 
 def test_skipped_members_are_counted_and_named() -> None:
     config = OpenXConfig(mixture="bridge_rt_1", root=DATA, on_error="skip")
-    with pytest.warns(
-        UserWarning, match=r"'bridge_rt_1' does without 1 of 2 members: fractal20220817_data \("
-    ):
-        members = config.build()
-    assert [member.weight for member in members] == [1.0]
+    members = config.build()
+    ((name, reason),) = config.left_out().items()
+    assert name == "fractal20220817_data"
+    assert "fractal20220817_data" in reason
+    assert OpenXConfig(mixture="bridge", root=DATA, on_error="skip").left_out() == {}
+    assert [(member.weight, member.on_error) for member in members] == [(1.0, "skip")]
+
+
+def test_members_are_filtered_as_openvla_does_or_as_asked() -> None:
+    def filters(**settings: Any) -> Filters:
+        (member,) = OpenXConfig(mixture="bridge", root=DATA, **settings).build()
+        return member.filters
+
+    assert filters() == Filters(unlabeled="drop")
+    assert filters(filters={"max_action": 2}) == Filters(max_action=2)
+
+
+def test_members_are_shown_the_goals_that_are_asked_for() -> None:
+    (member,) = OpenXConfig.model_validate({"mixture": "bridge", "root": DATA, "goals": "geometric"}).build()
+    assert member.goals == Goals(name="geometric")
 
 
 def test_a_mixture_of_nothing_is_an_error(tmp_path: Path) -> None:

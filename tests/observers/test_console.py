@@ -72,6 +72,12 @@ def test_figures_it_does_not_know_are_shown_too(clock: Clock, capsys: pytest.Cap
     assert capsys.readouterr().err == "benchmark  1  p50_ms 12.35  note x\n"
 
 
+def test_samples_that_were_replaced_are_shown(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
+    values = {"loss": 1.5, "skipped/bridge_orig": 3.0, "total": 9}
+    ConsoleConfig().build().metrics_logged(stage="train", step=1, values=values)
+    assert capsys.readouterr().err == "train  1/9  loss 1.500  3 skipped of bridge_orig\n"
+
+
 def test_a_run_from_start_to_end(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     observers = Observers([ConsoleConfig().build()])
     observers.tell.run_started(recipe=None, output=Path("runs/x"))

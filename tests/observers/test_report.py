@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from openvla_toolkit.core.contract import Camera, Contract, Dimension, ImageRecipe, Interface
+from openvla_toolkit.core.contract import Camera, Contract, Dimension, FrameRecipe, ImageRecipe, Interface
 from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.hooks import Observers
 from openvla_toolkit.observers import ReportConfig
+from openvla_toolkit.observers.report.contract_table import contract_rows
 from openvla_toolkit.observers.report.page import write_report
 from openvla_toolkit.observers.report.run_folder import read_run
 
@@ -179,6 +180,20 @@ def test_the_page_tells_everything_and_loads_nothing(run: Path) -> None:
     assert "2 \u00d7 Fast One" in page.text
     assert "seed: 11" in page.text
     assert "<red>" not in (run / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (None, "as the camera gives them"),
+        (FrameRecipe(resample="fused"), "fused to 224 \u00d7 224"),
+        (FrameRecipe(crop=0.9), "original to 224 \u00d7 224, the middle 0.9 of the area"),
+    ],
+)
+def test_the_contract_says_what_is_made_of_a_picture(frame: FrameRecipe | None, words: str) -> None:
+    images = contract().images.model_copy(update={"frame": frame, "size": 224})
+    framing = contract().model_copy(update={"images": images})
+    assert dict(contract_rows(framing.model_dump(mode="json")))["Frames"] == [words]
 
 
 def test_it_can_be_made_again_from_the_folder_alone(run: Path) -> None:

@@ -10,11 +10,14 @@ import pytest
 
 from openvla_toolkit.core.errors import DataError, UserError
 from openvla_toolkit.core.types import Episode
+from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.rlds.conversion import RLDSShardWriter
+from openvla_toolkit.executors import ProcessesConfig
 from openvla_toolkit.pipeline.convert import Converted, Job, convert
 from openvla_toolkit.testing import DotsEpisodesConfig
 from openvla_toolkit.testing.fakes.episodes import DotsEpisodes
 
+GOLDEN = Path(__file__).parent.parent / "golden" / "rlds" / "data"
 SOURCE = DotsEpisodesConfig(episodes=6, dataset="dots")
 
 
@@ -84,6 +87,119 @@ def test_what_exists_is_left_alone(tmp_path: Path) -> None:
         convert(job(tmp_path))
 
 
+def damaged(monkeypatch: pytest.MonkeyPatch, *, position: int, frame: int, data: bytes) -> None:
+    """Replace one picture of the dots' second camera, and number its file."""
+    read = DotsEpisodes.image
+    names = sorted(SOURCE.build().describe().cameras)
+    place = SOURCE.build()[position].images[names[-1]][frame]["offset"]
+    monkeypatch.setattr(
+        DotsEpisodes,
+        "image",
+        lambda dataset, address: data if address["offset"] == place else read(dataset, address),
+    )
+
+
+CONVERSIONS = [
+    {"to": "rlds"},
+    {"to": "rlds", "settings": {"pictures": "png"}},
+    {"to": "lerobot", "settings": {"pictures": "image"}},
+    {"to": "lerobot"},
+]
+
+
+@pytest.mark.parametrize("how", CONVERSIONS)
+def test_a_damaged_picture_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: dict[str, Any]
+) -> None:
+    damaged(monkeypatch, position=1, frame=1, data=b"")
+    with pytest.raises(DataError, match=r"memory, episode dots/1, frame 1, 'observation\.images\.wrist': "):
+        convert(job(tmp_path, **how))
+    assert not (tmp_path / "copy").exists()
+    assert "Svt" not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("how", CONVERSIONS[1:3])
+def test_damaged_episodes_are_left_out_and_counted_where_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, Any]
+) -> None:
+    damaged(monkeypatch, position=1, frame=1, data=b"\xff\xd8 cut off")
+    whole = DotsEpisodes.__getitem__
+
+    def third_is_damaged(dataset: DotsEpisodes, position: int) -> Episode:
+        if position == 2:
+            raise DataError("it is torn.", episode="third")
+        return whole(dataset, position)
+
+    monkeypatch.setattr(DotsEpisodes, "__getitem__", third_is_damaged)
+    source = SOURCE.model_copy(update={"on_error": "skip"})
+    done = convert(job(tmp_path, source=source, **how))
+    assert [one.episode for one in done.skipped] == [1, 2]
+    assert "frame 1, 'observation.images.wrist'" in done.skipped[0].reason
+    assert "it is torn" in done.skipped[1].reason
+    copy = done.config.build()
+    assert (done.episodes, len(copy)) == (4, 4)
+    left = [SOURCE.build()[position].actions for position in (0, 3, 4, 5)]
+    for position, actions in enumerate(left):
+        np.testing.assert_array_equal(copy[position].actions, actions)
+
+
+def test_a_source_without_a_whole_episode_is_no_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DotsEpisodes, "image", lambda dataset, address: b"")
+    source = SOURCE.model_copy(update={"on_error": "skip"})
+    with pytest.raises(
+        DataError, match=r"none of its 6 episodes is whole\. The first: memory, episode dots/0"
+    ):
+        convert(job(tmp_path, source=source))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", [{"to": "rlds"}, {"to": "lerobot", "settings": {"pictures": "image"}}])
+def test_all_splits_stay_splits(tmp_path: Path, how: dict[str, Any]) -> None:
+    robot = {"name": "widowx", "cameras": {"primary": {"height": 128, "width": 128, "codec": ["jpeg"]}}}
+    given = {"root": GOLDEN, "dataset": "bridge_orig", "cameras": {"primary": "image_0"}, "embodiment": robot}
+    source = RLDSConfig.model_validate(given)
+    done = convert(job(tmp_path, source=source, shard_frames=10_000, **how))
+    assert (done.splits, done.shards) == ({"train": 3, "val": 1}, 2)
+    assert done.config.build().describe().splits == {"train": 3, "val": 1}
+    for split, episodes in done.splits.items():
+        recorded = source.model_copy(update={"split": split}).build()
+        copied = done.config.model_copy(update={"split": split}).build()
+        assert len(copied) == len(recorded) == episodes
+        for position in range(episodes):
+            np.testing.assert_array_equal(copied[position].actions, recorded[position].actions)
+    chosen = job(tmp_path / "part", source=source.model_copy(update={"split": "val"}), **how)
+    part = convert(chosen)
+    assert (part.splits, part.source_splits) == ({"train": 1}, {"train": 3, "val": 1})
+    only = convert(job(tmp_path / "again", source=source.model_copy(update={"split": "all"}), **how))
+    assert only.splits == done.splits
+
+
+def test_two_conversions_do_not_write_to_one_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = RLDSShardWriter.write
+    refused: list[str] = []
+
+    def another(writer: RLDSShardWriter, source: Any, shard: int, folder: Path) -> Mapping[str, Any]:
+        with pytest.raises(UserError, match="another conversion is writing to") as error:
+            convert(job(tmp_path))
+        refused.append(str(error.value))
+        return write(writer, source, shard, folder)
+
+    monkeypatch.setattr(RLDSShardWriter, "write", another)
+    done = convert(job(tmp_path))
+    assert len(refused) == done.shards
+    assert len(done.config.build()) == 6
+
+
+def test_nothing_is_written_into_the_source(tmp_path: Path) -> None:
+    done = convert(job(tmp_path))
+    before = content(tmp_path / "copy")
+    with pytest.raises(UserError, match=r"lies within .*copy, which is read"):
+        convert(job(tmp_path, source=done.config, destination=tmp_path / "copy" / "sub"))
+    assert content(tmp_path / "copy") == before
+
+
 def test_a_kind_that_is_only_read_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'hdf5' are not written"):
         convert(job(tmp_path, to="hdf5"))
@@ -125,7 +241,11 @@ def test_a_copy_that_differs_is_not_given_out(
 def test_several_processes_write_the_same(tmp_path: Path) -> None:
     one = convert(job(tmp_path / "one"))
     told: list[tuple[str, int, int]] = []
-    two = convert(job(tmp_path / "two"), workers=2, report=lambda *words: told.append(words))
+    two = convert(
+        job(tmp_path / "two"),
+        executor=ProcessesConfig(workers=2).build(),
+        report=lambda *words: told.append(words),
+    )
     assert content(tmp_path / "one" / "copy") == content(tmp_path / "two" / "copy")
     assert isinstance(two, Converted)
     assert two.difference == one.difference
@@ -149,3 +269,13 @@ def test_frames_that_are_no_samples_stay_none(
     masks = [copy[position].keep for position in range(2)]
     assert masks[0].tolist() == [False] + [True] * (len(copy[0]) - 1)
     assert masks[1].all()
+
+
+def test_the_source_is_measured_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = convert(job(tmp_path / "whole"))
+    monkeypatch.setattr("openvla_toolkit.pipeline.episode_ranges.SMALLEST", 2)
+    told: list[tuple[str, int, int]] = []
+    parts = convert(job(tmp_path / "parts"), report=lambda *words: told.append(words))
+    assert content(tmp_path / "parts" / "copy") == content(tmp_path / "whole" / "copy")
+    assert (parts.episodes, parts.frames) == (whole.episodes, whole.frames)
+    assert [words for words in told if words[0] == "read"] == [("read", done, 6) for done in (2, 4, 6)]

@@ -20,6 +20,7 @@ from openvla_toolkit.pipeline.loader import Batch, accumulated, batches
 from openvla_toolkit.pipeline.sampler import MixtureSampler, Source, micro_batches
 from openvla_toolkit.pipeline.samples import EpisodeSource
 from openvla_toolkit.pipeline.statistics import compute_statistics
+from openvla_toolkit.pipeline.transport import LARGE
 from openvla_toolkit.testing import DotsRobotConfig, linear_policy
 from openvla_toolkit.testing.fakes.episodes import DotsEpisodes
 
@@ -77,10 +78,43 @@ def test_damaged_data_is_named_from_a_worker_too(
 ) -> None:
     dataset._pictures[:] = [b"\xff\xd8nothing"] * len(dataset._pictures)
     with pytest.raises(
-        DataError, match=r"^episode dots/\d, frame \d, 'observation\.images\.primary': cannot"
+        DataError, match=r"^memory, episode dots/\d, frame \d, 'observation\.images\.primary': cannot"
     ) as told:
         next(stream(source, workers=workers))
     assert "Traceback" not in str(told.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_replaced_samples_are_counted_with_their_batch(
+    workers: int, source: EpisodeSource, dataset: DotsEpisodes
+) -> None:
+    source._skip = True
+    whole = list(stream(source, workers=0))
+    damaged = int(source._index.images["primary"][3]["offset"])
+    dataset._pictures[damaged] = b""
+    told: list[dict[str, int]] = []
+    numbers = micro_batches(start=0, stop=6, total=4, per_device=2)
+    sampler = MixtureSampler([Source(len(source), 1.0)], seed=5)
+    found = batches(
+        [source],
+        sampler,
+        PROCESSOR,
+        numbers,
+        loader=Loader(workers=workers),
+        skipped=lambda one: told.append(dict(one)),
+    )
+    before = []
+    for batch, other in zip(found, whole, strict=True):
+        # Told when the batch is taken, not when a worker made it ahead.
+        before.append(len(told))
+        assert batch.keys() == other.keys()
+    drawn = [
+        [sampler.pick(number).position for number in range(first, first + 2)] for first in range(0, 24, 2)
+    ]
+    counts = [positions.count(3) for positions in drawn]
+    assert sum(counts) > 0
+    assert told == [{"dots": count} for count in counts if count]
+    assert before == [sum(count > 0 for count in counts[: place + 1]) for place in range(12)]
 
 
 class Deadly:
@@ -92,7 +126,7 @@ class Deadly:
     def __len__(self) -> int:
         return 10
 
-    def __getitem__(self, position: int) -> Sample:
+    def sample(self, position: int, *, number: int) -> Sample:
         assert os.getpid() != self._here
         os.kill(os.getpid(), signal.SIGKILL)
         raise AssertionError("the process lives on")
@@ -105,6 +139,32 @@ def test_a_worker_that_is_killed_is_an_error_with_a_remedy() -> None:
         next(stream(Deadly(os.getpid()), workers=1))
 
 
+class Wide:
+    """A processor whose batches are large enough to be shared between processes."""
+
+    def encode(self, sample: Any) -> dict[str, Any]:
+        return {"wide": np.repeat(sample.actions.reshape(-1), LARGE), "narrow": sample.actions}
+
+    def encode_observation(self, observation: Any) -> dict[str, Any]:
+        raise AssertionError("nobody acts here")
+
+    def collate(self, items: Any, *, side: str = "right") -> dict[str, Any]:
+        return {key: np.stack([item[key] for item in items]) for key in items[0]}
+
+
+def test_large_batches_arrive_whole(source: EpisodeSource) -> None:
+    sampler = MixtureSampler([Source(len(source), 1.0)], seed=5)
+    alone, beside = (
+        list(batches([source], sampler, Wide(), [[0, 1], [2, 3]], loader=Loader(workers=workers)))
+        for workers in (0, 2)
+    )
+    assert alone[0]["wide"].nbytes > LARGE
+    assert same(beside, alone)
+    before = beside[1]["wide"].copy()
+    beside[0]["wide"].fill(0)  # what arrives is the reader's own
+    np.testing.assert_array_equal(beside[1]["wide"], before)
+
+
 class Signalled:
     """A source whose samples send Ctrl-C and SIGTERM to the process that reads them, once."""
 
@@ -114,12 +174,12 @@ class Signalled:
     def __len__(self) -> int:
         return len(self._source)
 
-    def __getitem__(self, position: int) -> Sample:
+    def sample(self, position: int, *, number: int) -> Sample:
         if not self._mark.exists():
             self._mark.touch()
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGTERM)
-        return self._source[position]
+        return self._source.sample(position, number=number)
 
 
 def test_workers_leave_signals_to_the_main_process(source: EpisodeSource, tmp_path: Path) -> None:

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openvla_toolkit.core.errors import ContractMismatch, DataError
 from openvla_toolkit.core.types import DataDescription, Episode
 from openvla_toolkit.embodiments import WidowXConfig
+from openvla_toolkit.executors import ProcessesConfig
+from openvla_toolkit.pipeline import statistics as module
 from openvla_toolkit.pipeline.index import EpisodeIndex, build_index
 from openvla_toolkit.pipeline.statistics import compute_statistics
 from openvla_toolkit.testing import DotsRobotConfig
@@ -33,6 +36,41 @@ def test_they_are_numpys(index: EpisodeIndex) -> None:
         np.testing.assert_array_equal(moments.max, exact.max(0))
         np.testing.assert_array_equal(moments.q01, np.quantile(exact, 0.01, axis=0))
         np.testing.assert_array_equal(moments.q99, np.quantile(exact, 0.99, axis=0))
+
+
+def test_several_processes_give_the_same(index: EpisodeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot = DotsRobotConfig().build()
+    monkeypatch.setattr(module, "ROWS", 5)
+    alone = compute_statistics(index, robot)
+    next(index.folder.glob("statistics.*")).unlink()
+    together = compute_statistics(index, robot, executor=ProcessesConfig(workers=2).build())
+    assert together.to_json() == alone.to_json()
+
+
+def test_they_are_computed_once_for_a_mask(index: EpisodeIndex, monkeypatch: pytest.MonkeyPatch) -> None:
+    robot = DotsRobotConfig().build()
+    first = compute_statistics(index, robot)
+    assert [path.name for path in index.folder.glob("statistics.*")] == ["statistics.110.json"]
+    monkeypatch.setattr(module, "_measure", None)
+    assert compute_statistics(index, robot).to_json() == first.to_json()
+    free = robot.model_copy(update={"action": robot.state[:2] + robot.state[:1]})
+    with pytest.raises(TypeError):
+        compute_statistics(index, free)
+
+
+def test_a_damaged_file_is_named_with_its_remedy(index: EpisodeIndex) -> None:
+    path = index.folder / "statistics.110.json"
+    for text in ("{", "{}", "[]"):
+        path.write_text(text)
+        with pytest.raises(DataError, match=r"statistics.110.json: the statistics are damaged: .* Delete"):
+            compute_statistics(index, DotsRobotConfig().build())
+
+
+def test_a_robot_of_another_width_is_refused_before_anything_is_kept(index: EpisodeIndex) -> None:
+    complaint = r"index .*: the action has 3 numbers, the embodiment describes 7 \("
+    with pytest.raises(ContractMismatch, match=complaint):
+        compute_statistics(index, WIDOWX)
+    assert not list(index.folder.glob("statistics.*"))
 
 
 def test_grippers_are_masked(index: EpisodeIndex) -> None:

@@ -190,6 +190,7 @@ def test_a_run_may_be_prolonged_and_not_shortened(make_recipe: Any) -> None:
         ({"train": {"optimizer": {"lr": 0.02}}}, r"train\.optimizer"),
         ({"train": {"batch": {"total": 8}}}, r"train\.batch"),
         ({"train": {"clip_norm": None}}, r"train\.clip_norm"),
+        ({"train": {"loader": {"shuffle": "blocks"}}}, r"train\.loader\.shuffle"),
     ],
 )
 def test_other_settings_are_another_run(make_recipe: Any, changes: dict[str, Any], path: str) -> None:

@@ -36,6 +36,15 @@ def test_a_run_repeats_itself(make_recipe: Any, read_curve: Any) -> None:
     assert read_curve(folder / "one") == read_curve(folder / "two") != read_curve(folder / "three")
 
 
+def test_the_shuffle_is_the_one_that_is_asked_for(make_recipe: Any, read_curve: Any) -> None:
+    curves = []
+    for number, shuffle in enumerate(["global", {"name": "blocks", "block": 3, "window": 1}, "global"]):
+        recipe = make_recipe(str(number), train={"loader": {"shuffle": shuffle}})
+        run(recipe)
+        curves.append(read_curve(recipe.output))
+    assert curves[0] == curves[2] != curves[1]
+
+
 def test_micro_batches_do_not_change_the_curve(make_recipe: Any, read_curve: Any) -> None:
     for name, per_device in (("whole", None), ("split", 1)):
         run(make_recipe(name, train={"batch": {"total": 4, "per_device": per_device}}))
@@ -156,7 +165,7 @@ def test_a_recipe_may_only_prepare(make_recipe: Any) -> None:
     stages = [
         json.loads(line)["stage"] for line in (recipe.output / "metrics.jsonl").read_text().splitlines()
     ]
-    assert stages == ["prepare index fresh"] * 4
+    assert stages == ["prepare index fresh"]
 
 
 def test_a_failure_is_told_and_raised(make_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:

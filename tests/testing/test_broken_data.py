@@ -207,6 +207,11 @@ class _LostFrame(DotsEpisodes):
         return replace(episode, images={name: one[1:] for name, one in episode.images.items()})
 
 
+class _SwapsWhatIsAhead(DotsEpisodes):
+    def ahead(self, addresses: Any) -> list[bytes]:
+        return [self.image(address) for address in addresses[::-1]]
+
+
 class _Unstable(DotsEpisodes):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -214,6 +219,7 @@ class _Unstable(DotsEpisodes):
 
 
 DATASETS = [
+    (_SwapsWhatIsAhead, r"ahead\(\) to give the images of dots/\d as image\(\) does, .*, found others"),
     (_Wraps, "an IndexError at position 4, past the end, found item"),
     (_Renamed, r"describe\(\) to repeat itself"),
     (_ManyCameras, r"cameras that its robot has .*, found \['ceiling'\]"),
@@ -238,6 +244,13 @@ def test_a_data_set_that_breaks_a_promise(dataset: type[DotsEpisodes], complaint
     number = [one for one, _ in DATASETS].index(dataset)
     with pytest.raises(AssertionError, match=f"dataset 'dots-episodes': expected {complaint}"):
         check_dataset(AnyEpisodesConfig(seed=number))
+
+
+def test_settings_that_read_something_else_need_a_fingerprint_of_their_own() -> None:
+    config = DotsEpisodesConfig(episodes=2)
+    check_dataset(config, others=[DotsEpisodesConfig(episodes=1), DotsEpisodesConfig(episodes=2, seed=7)])
+    with pytest.raises(AssertionError, match=r"expected a fingerprint of its own for .*weight=2"):
+        check_dataset(config, others=[DotsEpisodesConfig(episodes=2, weight=2)])
 
 
 def _in_place(trajectory: Any) -> Any:

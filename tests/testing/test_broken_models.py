@@ -29,6 +29,7 @@ from openvla_toolkit.testing import (
     check_vision_backbone,
     tiny_policy,
 )
+from openvla_toolkit.testing.fakes.linear import LinearProcessor
 
 # --- prompts and codes
 
@@ -236,8 +237,26 @@ class _OtherRobot(LinearPolicy):
         super().__init__(contract.model_copy(update={"robot": robot}), statistics, seed=seed)
 
 
+class _LosesTheFrame(LinearPolicy):
+    def __init__(self, contract: Any, statistics: Any, *, seed: int = 0) -> None:
+        super().__init__(_unframed(contract), statistics, seed=seed)
+
+
+class _SeesTheBorder(LinearPolicy):
+    def __init__(self, contract: Any, statistics: Any, *, seed: int = 0) -> None:
+        super().__init__(contract, statistics, seed=seed)
+        self.processor = LinearProcessor(_unframed(contract))
+
+
+def _unframed(contract: Any) -> Any:
+    images = contract.images.model_copy(update={"frame": None})
+    return contract.model_copy(update={"images": images})
+
+
 # The first is the one that a saved policy is loaded as.
-POLICIES = [_Forgets, _WrongShape, _MixesBatch, _AnyKey, _Climbs, _OtherRobot]
+POLICIES = [
+    *(_Forgets, _WrongShape, _MixesBatch, _AnyKey, _Climbs, _OtherRobot, _LosesTheFrame, _SeesTheBorder)
+]
 
 
 class AnyPolicyConfig(LinearPolicyConfig):
@@ -259,6 +278,8 @@ class AnyPolicyConfig(LinearPolicyConfig):
         (_Climbs, "a step against the gradient to lower the loss"),
         (_Forgets, "a saved policy to answer"),
         (_OtherRobot, "the contract to hold the robot it was given"),
+        (_LosesTheFrame, "a contract with the frame 'resample='fused' crop=0.25'"),
+        (_SeesTheBorder, "a policy to see its frame alone"),
     ],
 )
 def test_a_policy_that_breaks_a_promise(policy: type[LinearPolicy], complaint: str) -> None:

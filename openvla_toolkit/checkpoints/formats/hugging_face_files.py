@@ -154,7 +154,9 @@ def preprocessor_json(content: Content) -> dict[str, Any]:
     published = images if name is None else vision_entry(name)
     towers, size = len(images.means), images.size
     naive, letterbox = images.strategy == "resize-naive", images.strategy == "letterbox"
+    frame = {} if images.frame is None else {"frame": images.frame.model_dump(mode="json")}
     return {
+        **frame,  # the original's classes pass over it
         "image_processor_type": "PrismaticImageProcessor",
         "processor_class": "PrismaticProcessor",
         "use_fused_vision_backbone": towers > 1,

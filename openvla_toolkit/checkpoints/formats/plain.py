@@ -35,7 +35,7 @@ def is_plain(policy: Mapping[str, Any], *, language_id: str | None) -> bool:
         "head": head.get("name", "tokens"),
         "code": code.get("name", "uniform-bins"),
         "range": (code.get("low", -1), code.get("high", 1)),
-        "normalization": policy.get("normalization") or Normalization().model_dump(mode="json"),
+        "normalization": Normalization.model_validate(policy.get("normalization") or {}),
         "prompt": (prompt.get("name", prompt_of(language_id)), prompt.get("system")),
     }
     return found == {
@@ -45,7 +45,7 @@ def is_plain(policy: Mapping[str, Any], *, language_id: str | None) -> bool:
         "head": "tokens",
         "code": "uniform-bins",
         "range": (-1, 1),
-        "normalization": Normalization().model_dump(mode="json"),
+        "normalization": Normalization(),
         "prompt": (prompt_of(language_id), None),
     }
 

@@ -11,7 +11,12 @@ from openvla_toolkit.core.errors import did_you_mean
 __all__ = ["PARTS", "command"]
 
 PARTS = {
+    "index": "Read a data set through once, check it, and keep its index.",
+    "stats": "Measure actions and states, as dataset_statistics.json.",
+    "inspect": "Print what is in a data set, and what to look after.",
+    "view": "Write a page of film strips, curves and histograms.",
     "convert": "Write a data set as RLDS or LeRobot.",
+    "download": "Fetch data sets of Open X-Embodiment by name.",
 }
 """Part -> one line of help; the part is ``command`` in the module of its name."""
 
@@ -33,4 +38,4 @@ class _Parts(click.Group):
 
 @click.command(cls=_Parts, subcommand_metavar="PART ...")
 def command() -> None:
-    """Convert data sets."""
+    """Look after data sets: see, measure, fetch and convert them."""

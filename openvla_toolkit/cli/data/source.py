@@ -9,15 +9,25 @@ from typing import Any
 import click
 
 from openvla_toolkit.core.complaints import validated
-from openvla_toolkit.core.errors import MissingFile, UserError
+from openvla_toolkit.core.errors import MissingFile, RecipeError, RecipeErrors, UserError
+from openvla_toolkit.core.locations import RemotePath, as_location
 from openvla_toolkit.core.registry import find, load
 from openvla_toolkit.core.yaml_lines import parse_value
 from openvla_toolkit.interfaces.dataset import DatasetConfig
 
-__all__ = ["opened_settings", "settings_of"]
+__all__ = ["opened_settings", "place", "settings_of"]
+
+SHOWN = 12
+"""Data sets inside a folder that are named."""
 
 
-def opened_settings(path: Path, words: Sequence[str]) -> DatasetConfig:
+def place(text: str) -> Path | RemotePath:
+    """Return the folder of this machine, or the URL, that is written as the argument SRC."""
+    found = as_location(text)
+    return found if isinstance(found, (Path, RemotePath)) else Path(text)
+
+
+def opened_settings(path: Path | RemotePath, words: Sequence[str]) -> DatasetConfig:
     """Return the settings that read the data set in a folder, with ``KEY=VALUE`` words laid over them.
 
     The kind is recognised by what lies there, unless ``name=KIND`` is among the words.
@@ -31,27 +41,51 @@ def opened_settings(path: Path, words: Sequence[str]) -> DatasetConfig:
         raise MissingFile(f"{path} does not exist.")
     given = settings_of(words)
     if "name" in given:
-        chosen = validated(load("dataset", str(given["name"])), {"root": path} | given)
-        assert isinstance(chosen, DatasetConfig)
-        return chosen
-    kinds = list(find("dataset"))
-    found: list[DatasetConfig] = []
-    for kind in kinds:
-        config = load("dataset", kind)
-        assert issubclass(config, DatasetConfig)
-        settings = config.found_at(path)
-        if settings is not None:
-            found.append(settings)
-    if len(found) != 1:
+        return _checked(load("dataset", str(given["name"])), {"root": path} | given, path=path)
+    found = _found(path)
+    if not found:
+        raise UserError(_not_recognised(path))
+    if len(found) > 1:
         names = ", ".join(settings.name for settings in found)
-        raise UserError(
-            f"{path} holds no data set that is recognised ({', '.join(kinds)}); give its kind and settings "
-            "with --read name=... --read KEY=VALUE."
-            if not found
-            else f"{path} can be read as {names}: choose one with --read name=..."
-        )
+        raise UserError(f"{path} can be read as {names}: choose one with --read name=...")
     set_already = {key: getattr(found[0], key) for key in found[0].model_fields_set}
-    return validated(type(found[0]), set_already | given)
+    return _checked(type(found[0]), set_already | given, path=path)
+
+
+def _found(path: Path | RemotePath) -> list[DatasetConfig]:
+    """Return the settings of every installed kind that reads what lies there."""
+    kinds = [load("dataset", kind) for kind in find("dataset")]
+    offered = [kind.found_at(path) for kind in kinds if issubclass(kind, DatasetConfig)]
+    return [settings for settings in offered if settings is not None]
+
+
+def _not_recognised(path: Path | RemotePath) -> str:
+    """Say what lies inside instead, where that is known at once: in a folder of this machine."""
+    folders: list[Path] = []
+    if isinstance(path, Path) and path.is_dir():
+        folders = sorted(entry for entry in path.iterdir() if entry.is_dir())
+    if inside := [entry.name for entry in folders if _found(entry)]:
+        more = f" and {len(inside) - SHOWN} more" if len(inside) > SHOWN else ""
+        return (
+            f"{path} is no data set; there are some inside: {', '.join(inside[:SHOWN])}{more}. "
+            f"Give one of them: {path / inside[0]}."
+        )
+    return (
+        f"{path} holds no data set that is recognised ({', '.join(find('dataset'))}); give its kind and "
+        "settings with --read name=... --read KEY=VALUE."
+    )
+
+
+def _checked(kind: type[Any], settings: dict[str, Any], *, path: Path | RemotePath) -> DatasetConfig:
+    """Return the settings of a data set; a mistake in them names where it lies."""
+    try:
+        chosen = validated(kind, settings)
+    except RecipeError as error:
+        several = error.errors if isinstance(error, RecipeErrors) else [error]
+        named = [RecipeError(one.reason, file=str(path), path=one.path) for one in several]
+        raise named[0] if len(named) == 1 else RecipeErrors(named) from None
+    assert isinstance(chosen, DatasetConfig)
+    return chosen
 
 
 def settings_of(words: Sequence[str]) -> dict[str, Any]:

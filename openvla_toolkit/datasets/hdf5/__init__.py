@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
+from openvla_toolkit.core.locations import LocalFolder, RemotePath
 from openvla_toolkit.interfaces.dataset import DatasetConfig
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class HDF5Config(DatasetConfig):
     """Demonstrations in HDF5 files, read where they lie: groups ``data/demo_0``, ..., or one per file."""
 
     name: Literal["hdf5"] = "hdf5"
-    root: Path
+    root: LocalFolder
     """A file, or a folder whose ``*.hdf5`` and ``*.h5`` files are read in the order of their names."""
     dataset: str | None = None
     """The name under which its statistics are stored; null for the name of the file or folder."""
@@ -39,7 +40,7 @@ class HDF5Config(DatasetConfig):
     """Degrees by which pictures are turned when read (LIBERO's lie upside down)."""
 
     @classmethod
-    def found_at(cls, path: Path) -> Self | None:
+    def found_at(cls, path: Path | RemotePath) -> Self | None:
         """Return None: which camera is meant is never guessed, so a recipe must say it."""
         return None
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Camera, Interface
 from openvla_toolkit.core.errors import ContractMismatch, DataError, RecipeError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.core.types import ADDRESS_FIELDS, DataDescription, EncodedImage, Episode
 from openvla_toolkit.datasets.hdf5 import HDF5Config
 from openvla_toolkit.datasets.hdf5.files import demonstrations, files_below, member, opened, told
@@ -27,6 +27,17 @@ __all__ = ["HDF5Dataset"]
 
 ADDRESS = np.dtype(ADDRESS_FIELDS)
 HINT_BYTES = 64 * 1024
+NOT_CONTENT = {
+    "embodiment",
+    "weight",
+    "root",
+    "dataset",
+    "statistics",
+    "on_error",
+    "filters",
+    "goals",
+}
+"""Settings that do not change what an episode holds."""
 
 
 class HDF5Dataset:
@@ -38,7 +49,7 @@ class HDF5Dataset:
     def __init__(self, config: HDF5Config) -> None:
         if config.embodiment is None:
             raise RecipeError(
-                "HDF5 files do not say which robot was recorded; give the embodiment, "
+                f"{config.root}: HDF5 files do not say which robot was recorded; give the embodiment, "
                 "for instance 'embodiment: franka-libero' or one that is custom.",
                 path="embodiment",
             )
@@ -197,15 +208,15 @@ class HDF5Dataset:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Hash each file's name, size, first and last bytes, and the settings."""
+        """Hash each file's name, size, time of change, first and last bytes, and the settings."""
         digest = hashlib.sha256()
         for path in self._paths:
-            size = path.stat().st_size
-            digest.update(f"{path.name}:{size}".encode())
+            status = path.stat()
+            digest.update(f"{path.name}:{status.st_size}:{status.st_mtime_ns}".encode())
             with path.open("rb") as stream:
                 digest.update(stream.read(HINT_BYTES))
-                stream.seek(max(size - HINT_BYTES, 0))
+                stream.seek(max(status.st_size - HINT_BYTES, 0))
                 digest.update(stream.read())
-        settings = self.config.model_dump(mode="json", exclude={"embodiment", "weight", "root", "dataset"})
+        settings = self.config.model_dump(mode="json", exclude=NOT_CONTENT)
         digest.update(json.dumps(settings, sort_keys=True).encode())
         return digest.hexdigest()

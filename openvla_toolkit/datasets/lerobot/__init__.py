@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from openvla_toolkit.core.errors import MissingFile
+from openvla_toolkit.core.locations import LocalFolder, RemotePath
 from openvla_toolkit.interfaces.dataset import DatasetConfig, WritePlan
 from openvla_toolkit.interfaces.transform import AnyTransform
 
@@ -28,7 +29,7 @@ class LeRobotConfig(DatasetConfig):
     """
 
     name: Literal["lerobot"] = "lerobot"
-    root: Path
+    root: LocalFolder
     """The data set's folder: the one that holds ``meta/info.json``."""
     dataset: str | None = None
     """The name under which its statistics are stored; null for the folder's name."""
@@ -46,9 +47,10 @@ class LeRobotConfig(DatasetConfig):
     """Applied to each trajectory in order; its keys are the set's columns and pictures."""
 
     @classmethod
-    def found_at(cls, path: Path) -> Self | None:
-        """Return the settings for a folder that holds ``meta/info.json``."""
-        return cls(root=path) if (path / "meta" / "info.json").is_file() else None
+    def found_at(cls, path: Path | RemotePath) -> Self | None:
+        """Return the settings for a folder of this machine that holds ``meta/info.json``."""
+        here = isinstance(path, Path) and (path / "meta" / "info.json").is_file()
+        return cls(root=path) if here else None
 
     @classmethod
     def writer(cls, plan: WritePlan, settings: Mapping[str, Any]) -> LeRobotWriter:

@@ -54,6 +54,7 @@ def finish(
 def _info(plan: WritePlan, settings: Mapping[str, Any]) -> dict[str, Any]:
     version, video = settings["version"], settings["pictures"] == "video"
     episodes = len(plan.lengths)
+    splits = {name: f"{first}:{stop}" for name, (first, stop) in plan.splits.items()}
     old = {
         "total_videos": episodes * len(plan.cameras) if video else 0,
         "total_chunks": -(-episodes // CHUNK),
@@ -68,7 +69,7 @@ def _info(plan: WritePlan, settings: Mapping[str, Any]) -> dict[str, Any]:
         **(sizes if version == "v3.0" else old),
         "chunks_size": CHUNK,
         "fps": fps_of(plan),
-        "splits": {"train": f"0:{episodes}"},
+        "splits": splits,
         "data_path": TEMPLATES[version]["data"],
         "video_path": TEMPLATES[version]["video"] if video else None,
         "features": features_json(

@@ -25,22 +25,27 @@ from openvla_toolkit.datasets.lerobot.columns import (
     vector,
 )
 from openvla_toolkit.datasets.lerobot.layout import INFO, EpisodeEntry, Layout
+from openvla_toolkit.datasets.lerobot.pages import picture_bytes, read_bytes
 from openvla_toolkit.datasets.lerobot.tables import as_array, groups, read_group
 from openvla_toolkit.datasets.rlds.splits import select
-from openvla_toolkit.interfaces.transform import KEEP, Trajectory
+from openvla_toolkit.datasets.trace import trace, transformed
+from openvla_toolkit.interfaces.transform import KEEP, Passed, Trajectory
 
 __all__ = ["LeRobotDataset"]
 
 ADDRESS = np.dtype(ADDRESS_FIELDS)
 HINT_BYTES = 64 * 1024
 COUNTERS = ("episode_index", "frame_index")
+BYTES = np.uint64(1 << 63)
+"""Marks the address of a picture whose bytes lie plainly in the Parquet file."""
 
 
 class LeRobotDataset:
     """Episodes of one LeRobot data set (``interfaces.dataset.Dataset[Episode]``).
 
     An address is (file, position of the feature among the picture features, frame of the video or row of
-    the Parquet file): a video frame is found by its number, so the set stays as it is.
+    the Parquet file): a video frame is found by its number, so the set stays as it is. Where pictures lie
+    plainly in a Parquet file, it is (file, length, ``BYTES`` + offset), as in RLDS.
     """
 
     def __init__(self, layout: Layout, *, name: str, split: str, card: LeRobotCard) -> None:
@@ -83,6 +88,8 @@ class LeRobotDataset:
             files=[str(self.layout.folder / file) for file in self._files],
             cameras=list(self.card.cameras),
             robot=recorded_robot(self.card, self.layout, self._pictures),
+            version=self.layout.version,
+            splits={name: len(episodes) for name, episodes in self.layout.splits.items()},
         )
 
     def __len__(self) -> int:
@@ -101,9 +108,8 @@ class LeRobotDataset:
             raise IndexError(f"episode {position} of {len(self)} ({self.name}, {self.split})")
         entry = self._episodes[position]
         try:
-            trajectory: Trajectory = self._trajectory(entry)
-            for transform in self._transforms:
-                trajectory = transform(trajectory)
+            recorded = self._trajectory(entry)
+            trajectory = transformed(recorded, self._transforms, self.card.transforms)
             return self._episode(trajectory, name=f"episode_{entry.index:06d}")
         except DataError as error:
             raise DataError(
@@ -114,14 +120,20 @@ class LeRobotDataset:
                 key=error.key,
             ) from None
 
+    def trace(self, position: int) -> list[Passed]:
+        """Return how many frames an episode had as recorded, and after each transform."""
+        return trace(self._trajectory(self._episodes[position]), self._transforms, self.card.transforms)
+
     def image(self, address: np.void) -> EncodedImage:
         """Return a picture: the encoded bytes of an image feature, RGB pixels of a video.
 
         Raises:
             DataError: the frame does not exist or cannot be decoded.
         """
-        feature = self._features[int(address["length"])]
         path = self.layout.folder / self._files[int(address["file"])]
+        if address["offset"] & BYTES:
+            return read_bytes(path, int(address["offset"] ^ BYTES), int(address["length"]))
+        feature = self._features[int(address["length"])]
         number = int(address["offset"])
         if self._is_video(feature):
             from openvla_toolkit.datasets.lerobot.video import read_frame
@@ -180,6 +192,9 @@ class LeRobotDataset:
             addresses["file"] = self._numbers[video.file if video else entry.data]
             addresses["length"] = number
             addresses["offset"] = row if video is None else video.first + np.arange(entry.length)
+            if video is None and (placed := picture_bytes(path, feature)) is not None:
+                addresses["length"] = placed.lengths[row]
+                addresses["offset"] = placed.offsets[row] | BYTES
             trajectory[feature] = addresses
         return trajectory
 
@@ -233,24 +248,24 @@ class LeRobotDataset:
 
     @cached_property
     def _fingerprint(self) -> str:
-        """Hash the meta data, each file's name and size, the footers of the tables, and the settings."""
+        """Hash the meta data, each file's name, size and time of change, the footers, and the settings."""
         digest = hashlib.sha256((self.layout.folder / INFO).read_bytes())
         tables = {episode.data for episode in self._episodes}
         for file in self._files:
             path = self.layout.folder / file
             try:
-                size = path.stat().st_size
-                digest.update(f"{file}:{size}".encode())
+                status = path.stat()
+                digest.update(f"{file}:{status.st_size}:{status.st_mtime_ns}".encode())
                 if file in tables:
                     with path.open("rb") as stream:
-                        stream.seek(max(size - HINT_BYTES, 0))
+                        stream.seek(max(status.st_size - HINT_BYTES, 0))
                         digest.update(stream.read())
             except FileNotFoundError:
                 raise MissingFile(
                     f"{path} does not exist: the data set is incomplete; download it again."
                 ) from None
-        tasks = json.dumps([self.split, sorted(self.layout.tasks.items())])
-        digest.update(tasks.encode())
+        told = [self.split, sorted(self.layout.tasks.items()), self._episodes]
+        digest.update(repr(told).encode())
         digest.update(
             json.dumps(self.card.model_dump(mode="json", exclude={"embodiment"}), sort_keys=True).encode()
         )

@@ -25,6 +25,7 @@ COUNTERS = {
     "task_index": "int64",
 }
 PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+PARTS = ("bytes", "path")
 
 
 def picture_key(camera: str) -> str:
@@ -65,9 +66,12 @@ def data_schema(plan: WritePlan, *, image: bool) -> Any:
 
 
 def write_episodes(path: Path, schema: Any, episodes: Iterator[Mapping[str, Any]]) -> None:
-    """Write one row group per episode."""
+    """Write one row group per episode; pictures, which do not compress, lie plainly in it (see ``pages``)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with pq.ParquetWriter(path, schema, compression="snappy", use_dictionary=True) as writer:
+    pictures = {f"{field.name}.{part}" for field in schema if field.type == PICTURE for part in PARTS}
+    others = [_leaf(field) for field in schema if field.type != PICTURE]
+    compression = {**dict.fromkeys(others, "snappy"), **dict.fromkeys(pictures, "none")}
+    with pq.ParquetWriter(path, schema, compression=compression, use_dictionary=others) as writer:
         for columns in episodes:
             arrays = [_arrow(columns[field.name], field.type) for field in schema]
             table = pa.Table.from_arrays(arrays, schema=schema)
@@ -111,6 +115,11 @@ def features_json(plan: WritePlan, *, pictures: str, codec: str, with_fps: bool)
     for key, dtype in COUNTERS.items():
         features[key] = {"dtype": dtype, "shape": [1], "names": None, **rate}
     return features
+
+
+def _leaf(field: Any) -> str:
+    """Return what Parquet calls the column that holds a field's values."""
+    return f"{field.name}.list.element" if pa.types.is_nested(field.type) else str(field.name)
 
 
 def _arrow(values: Any, kind: Any) -> Any:

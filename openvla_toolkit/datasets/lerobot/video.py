@@ -22,6 +22,7 @@ from openvla_toolkit.core.errors import DataError, MissingDependency, MissingFil
 
 try:
     import av
+    from av.video.reformatter import VideoReformatter
 except ModuleNotFoundError as error:
     raise MissingDependency("video", "av", install="openvla-toolkit[lerobot]") from error
 
@@ -43,11 +44,15 @@ class Decoder:
                 raise DataError("it holds no video stream.", file=path)
             self._stream: Any = self._container.streams.video[0]
             self._stream.thread_type = "NONE"
+            # dav1d would ask for two more packets before it hands out a frame that is ready.
+            self._stream.codec_context.options = {"max_frame_delay": "1"}
             packets = [packet for packet in self._container.demux(self._stream) if packet.pts is not None]
         self._times = np.sort(np.array([packet.pts for packet in packets], dtype=np.int64))
         self._keys = np.sort(np.array([packet.pts for packet in packets if packet.is_keyframe], np.int64))
         self._frames: Iterator[Any] | None = None
         self._next = 0
+        # Setting up a conversion takes ten times as long as converting a small frame: one is kept.
+        self._reformatter = VideoReformatter()
 
     def __len__(self) -> int:
         return len(self._times)
@@ -84,7 +89,8 @@ class Decoder:
         self._next = number + 1
         for frame in self._frames:
             if frame.pts == moment:
-                pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+                converted: Any = self._reformatter.reformat(frame, format="rgb24")
+                pixels: NDArray[np.uint8] = converted.to_ndarray()
                 return pixels
             if frame.pts is not None and frame.pts > moment:
                 break
@@ -145,30 +151,33 @@ def encode_video(
     rate = Fraction(fps).limit_denominator(1001)
     count, stream = 0, None
     with av.open(str(path), "w") as container:
-        for count, pixels in enumerate(frames, start=1):
-            height, width = pixels.shape[:2]
-            if stream is None:
-                if height % 2 or width % 2:
+        try:
+            for count, pixels in enumerate(frames, start=1):
+                height, width = pixels.shape[:2]
+                if stream is None:
+                    if height % 2 or width % 2:
+                        raise DataError(
+                            f"pictures of {width} x {height} cannot be a video: both sides must be even. "
+                            "Write pictures as images instead.",
+                            file=path,
+                        )
+                    stream = container.add_stream(codec, rate=rate, options=options)
+                    stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                    stream.time_base = stream.codec_context.time_base = 1 / rate
+                if (stream.height, stream.width) != (height, width):
                     raise DataError(
-                        f"pictures of {width} x {height} cannot be a video: both sides must be even. "
-                        "Write pictures as images instead.",
+                        f"a picture is {width} x {height}, the first {stream.width} x {stream.height}.",
                         file=path,
+                        frame=count - 1,
                     )
-                stream = container.add_stream(codec, rate=rate, options=options)
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-                stream.time_base = stream.codec_context.time_base = 1 / rate
-            if (stream.height, stream.width) != (height, width):
-                raise DataError(
-                    f"a picture is {width} x {height}, the first {stream.width} x {stream.height}.",
-                    file=path,
-                    frame=count - 1,
-                )
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
-            frame.pts = count - 1
-            container.mux(stream.encode(frame))
+                frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), format="rgb24")
+                frame.pts = count - 1
+                container.mux(stream.encode(frame))
+        finally:
+            if stream is not None:  # also where frames end in an error: the encoder complains otherwise
+                container.mux(stream.encode())
         if stream is None:
             raise DataError("there is no frame to write.", file=path)
-        container.mux(stream.encode())
     return count
 
 

@@ -13,7 +13,9 @@ from PIL import Image
 from pydantic import Field
 
 from openvla_toolkit.core.component import Section
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.errors import DataError
+from openvla_toolkit.core.images.decoding import decode
+from openvla_toolkit.core.images.places import picture_errors
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.core.types import Episode
 from openvla_toolkit.datasets.lerobot import LeRobotConfig
@@ -187,7 +189,8 @@ class LeRobotWriter:
             for position, episode in episodes.items():
                 sampled = set(sampled_frames(len(episode)).tolist())
                 for frame, address in enumerate(episode.images[camera]):
-                    picture = decode(source.image(address))
+                    with picture_errors(source, episode, camera, frame):
+                        picture = decode(source.image(address))
                     if frame in sampled:
                         pixels[position].add(picture)
                     yield picture
@@ -209,16 +212,26 @@ class LeRobotWriter:
                 continue
             stored = {}
             for camera, counts in pixels.items():
-                encoded = [_encoded(source.image(address)) for address in episode.images[camera]]
-                for frame in sampled_frames(len(episode)):
-                    counts[position].add(decode(encoded[frame]))
+                sampled = set(sampled_frames(len(episode)).tolist())
+                encoded: list[bytes] = []
+                for frame, address in enumerate(episode.images[camera]):
+                    with picture_errors(source, episode, camera, frame):
+                        encoded.append(_encoded(source.image(address)))
+                        if frame in sampled:
+                            counts[position].add(decode(encoded[frame]))
                 stored[picture_key(camera)] = encoded
             yield {**columns[position], **stored}
 
 
 def _encoded(picture: bytes | NDArray[np.uint8]) -> bytes:
-    """Return the file of a picture: its own, or a PNG of its pixels."""
+    """Return the file of a picture: its own, or a PNG of its pixels.
+
+    Raises:
+        DataError: it is an empty file.
+    """
     if isinstance(picture, bytes):
+        if not picture:
+            raise DataError("the picture is an empty file.")
         return picture
     stream = io.BytesIO()
     Image.fromarray(picture).save(stream, format="PNG")

@@ -6,6 +6,7 @@ catalog that ships with the toolkit; each answers only what those before it leav
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,17 @@ from openvla_toolkit.core.complaints import recipe_error
 from openvla_toolkit.core.component import Section
 from openvla_toolkit.core.errors import RecipeError
 from openvla_toolkit.core.layers import Layered, Place
+from openvla_toolkit.core.locations import RemotePath
 from openvla_toolkit.core.yaml_lines import parse_file
 from openvla_toolkit.datasets.rlds.catalog import look_up
-from openvla_toolkit.datasets.rlds.features import FeaturesDict, Image, Scalar, Tensor, Text, leaves
+from openvla_toolkit.datasets.rlds.features import Feature, FeaturesDict, Image, Scalar, Tensor, Text, leaves
 from openvla_toolkit.interfaces.embodiment import AnyEmbodiment
 from openvla_toolkit.interfaces.transform import AnyTransform
 
-__all__ = ["CARD", "DatasetCard", "complete", "find_card", "load_card", "save_card"]
+__all__ = ["CARD", "DatasetCard", "addressed", "complete", "find_card", "load_card", "save_card"]
 
 CARD = "openvla.yaml"
+_OBSERVATION = "observation/"
 
 
 class DatasetCard(Section):
@@ -46,12 +49,12 @@ class DatasetCard(Section):
     """The settings under which the set was made, where the toolkit made it."""
 
 
-def find_card(folder: Path) -> DatasetCard | None:
+def find_card(folder: Path | RemotePath) -> DatasetCard | None:
     """Return the card beside the data, or None."""
     return load_card(folder / CARD) if (folder / CARD).is_file() else None
 
 
-def load_card(path: Path) -> DatasetCard:
+def load_card(path: Path | RemotePath) -> DatasetCard:
     """Read a card.
 
     Raises:
@@ -66,7 +69,9 @@ def save_card(card: DatasetCard, path: Path) -> None:
     path.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
-def complete(given: dict[str, Any], folder: Path, *, dataset: str, features: FeaturesDict) -> DatasetCard:
+def complete(
+    given: dict[str, Any], folder: Path | RemotePath, *, dataset: str, features: FeaturesDict
+) -> DatasetCard:
     """Return the card with what the recipe gives (not None) laid over the one that is found.
 
     Raises:
@@ -86,8 +91,21 @@ def complete(given: dict[str, Any], folder: Path, *, dataset: str, features: Fea
     return DatasetCard(**known)
 
 
-def _parse(text: bytes, *, file: str | Path) -> DatasetCard:
-    data, lines = parse_file(text, file=file)
+def addressed(
+    error: RecipeError, card: DatasetCard, folder: Path | RemotePath, *, dataset: str
+) -> RecipeError:
+    """Return an error with the data set's name, and with file and line where the card beside it is wrong."""
+    path = tuple(int(step) if step.isdigit() else step for step in (error.path or "").split("."))
+    reason, file, key = f"data set '{dataset}': {error.reason}", folder / CARD, str(path[0])
+    if file.is_file() and getattr(load_card(file), key, None) == getattr(card, key, None):
+        data, lines = parse_file(file.read_bytes(), file=str(file))
+        places = {place: Place(str(file), line) for place, line in lines.items()}
+        return Layered(data, places).error(path, reason)
+    return RecipeError(reason, path=error.path)
+
+
+def _parse(text: bytes, *, file: Path | RemotePath) -> DatasetCard:
+    data, lines = parse_file(text, file=str(file))
     try:
         return DatasetCard.model_validate(data)
     except ValidationError as error:
@@ -95,18 +113,55 @@ def _parse(text: bytes, *, file: str | Path) -> DatasetCard:
         raise recipe_error(error, Layered(data, places), DatasetCard) from None
 
 
-def _how_to_describe(folder: Path, *, dataset: str, features: FeaturesDict) -> str:
-    """Explain what is missing, with a guess to paste: the first picture, text and action found."""
+def _how_to_describe(folder: Path | RemotePath, *, dataset: str, features: FeaturesDict) -> str:
+    """Explain what is missing, with a card to paste that holds all that the features tell."""
     found = dict(leaves(features.features.get("steps", features)))
-    pictures = [key.removeprefix("observation/") for key, one in found.items() if isinstance(one, Image)]
-    texts = [key for key, feature in found.items() if isinstance(feature, Text)]
     lines = [f"how to read '{dataset}' is not fully known from {folder / CARD} or the catalog."]
     lines += ["Features of a step:", *(f"  {key}: {_kind(feature)}" for key, feature in found.items())]
-    lines += [f"Give what is missing to the data set in the recipe, or write it to {folder / CARD}:"]
-    lines += [f"  cameras: {{primary: {pictures[0] if pictures else '...'}}}"]
-    lines += [f"  instruction: {texts[0] if texts else '...'}"]
-    lines += ["  action: action", "  state: [...]", "  embodiment: {name: custom, ...}"]
-    return "\n".join(lines)
+    lines += [f"Give what is missing to the data set in the recipe, or write it to {folder / CARD}."]
+    lines += ["Known so far; correct the names, units and references, and which parts make up the state:"]
+    text = yaml.safe_dump(_proposal(found), default_flow_style=None, sort_keys=False, width=100)
+    return "\n".join(
+        [*lines, text.replace("control_hz: null", "control_hz: null # actions per second").strip()]
+    )
+
+
+def _proposal(found: Mapping[str, Feature]) -> dict[str, Any]:
+    """Return a card in plain data; what only a person can know is null, which a card is refused for."""
+    seen = {key.removeprefix(_OBSERVATION): one for key, one in found.items() if key.startswith(_OBSERVATION)}
+    pictures = {key: one for key, one in seen.items() if isinstance(one, Image)}
+    cameras = {key.rpartition("/")[2] if number else "primary": key for number, key in enumerate(pictures)}
+    state = {key: width for key, one in seen.items() if (width := _width(one))}
+    actions = [key for key in found if "action" in key and _width(found[key])]
+    action = "action" if "action" in actions else next(iter(actions), None)
+    size = {name: pictures[key].shape for name, key in cameras.items()}
+    return {
+        "cameras": cameras or None,
+        "state": list(state),
+        "instruction": next((key for key, one in found.items() if isinstance(one, Text)), None),
+        "action": action,
+        "embodiment": {
+            "name": "custom",
+            "control_hz": None,
+            "cameras": {name: {"height": shape[0], "width": shape[1]} for name, shape in size.items()},
+            "state": [one for key, width in state.items() for one in _numbers(key, width)],
+            "action": _numbers("action", 0 if action is None else _width(found[action])),
+        },
+    }
+
+
+def _numbers(key: str, width: int) -> list[dict[str, str]]:
+    names = [key] if width == 1 else [f"{key}_{number}" for number in range(width)]
+    return [{"name": name, "unit": "1", "reference": "absolute"} for name in names]
+
+
+def _width(feature: Feature) -> int:
+    """Return how many numbers a feature is as a part of a vector; 0 where it is none."""
+    if not isinstance(feature, (Scalar, Tensor)) or feature.dtype in ("string", "bool"):
+        return 0
+    if isinstance(feature, Scalar):
+        return 1
+    return (feature.shape[0] or 0) if len(feature.shape) == 1 else 0
 
 
 def _kind(feature: object) -> str:

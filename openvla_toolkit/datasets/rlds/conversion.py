@@ -13,9 +13,10 @@ from PIL import Image as Picture
 from pydantic import Field
 
 from openvla_toolkit.core.component import Section
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
+from openvla_toolkit.core.images.places import picture_errors
 from openvla_toolkit.core.registry import load
-from openvla_toolkit.core.types import EncodedImage, Episode
+from openvla_toolkit.core.types import Episode
 from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.rlds.card import DatasetCard
 from openvla_toolkit.datasets.rlds.features import (
@@ -77,11 +78,14 @@ class RLDSShardWriter:
             state=["state"] if self.plan.robot.state else [],
             embodiment=load("embodiment", "custom").model_validate({"name": "custom", **robot}),
         )
-        split = split_info(
-            "train",
-            lengths=[report["episodes"] for report in reports],
-            total_bytes=sum(report["bytes"] for report in reports),
-        )
+        splits = [
+            split_info(
+                split,
+                lengths=[reports[shard]["episodes"] for shard in self._shards(split)],
+                total_bytes=sum(reports[shard]["bytes"] for shard in self._shards(split)),
+            )
+            for split in self.plan.splits
+        ]
         write_description(
             folder / self.settings.version,
             dataset=self.plan.name,
@@ -89,20 +93,26 @@ class RLDSShardWriter:
             description="",
             features=self._features,
             card=card,
-            splits=[split],
+            splits=splits,
         )
 
     def reader(self, folder: Path) -> RLDSConfig:
         """Return the settings that read the finished folder."""
         return RLDSConfig(root=folder, dataset=self.plan.name)
 
+    def _shards(self, split: str) -> list[int]:
+        start, stop = self.plan.splits[split]
+        return [number for number, (first, _) in enumerate(self.plan.shards) if start <= first < stop]
+
     def _file_name(self, shard: int) -> str:
-        return shard_name(self.plan.name, "train", shard, len(self.plan.shards))
+        split = next(name for name in self.plan.splits if shard in self._shards(name))
+        mine = self._shards(split)
+        return shard_name(self.plan.name, split, mine.index(shard), len(mine))
 
     def _nested(self, source: Source[Episode], episode: Episode) -> dict[str, Any]:
         frames = np.arange(len(episode))
         observation: dict[str, Any] = {
-            _key(camera): [self._stored(source.image(address)) for address in episode.images[camera]]
+            _key(camera): [self._stored(source, episode, camera, int(frame)) for frame in frames]
             for camera in self.plan.cameras
         }
         if episode.states is not None:
@@ -120,15 +130,18 @@ class RLDSShardWriter:
             steps[KEEP] = np.ones(len(episode), bool) if episode.keep is None else episode.keep
         return {"steps": steps, "episode_metadata": {"file_path": episode.name}}
 
-    def _stored(self, picture: EncodedImage) -> Any:
+    def _stored(self, source: Source[Episode], episode: Episode, camera: str, frame: int) -> Any:
         """Return what is stored of a picture: its own bytes where their format fits, else pixels or a PNG."""
         wanted = self.settings.pictures
-        if isinstance(picture, bytes) and picture.startswith(MAGIC[wanted]):
-            return picture
+        with picture_errors(source, episode, camera, frame):
+            picture = source.image(episode.images[camera][frame])
+            if isinstance(picture, bytes) and picture.startswith(MAGIC[wanted]):
+                return picture
+            pixels = decode(picture)
         if wanted == "jpeg":
-            return decode(picture)
+            return pixels
         stream = io.BytesIO()
-        Picture.fromarray(decode(picture)).save(stream, format="PNG")
+        Picture.fromarray(pixels).save(stream, format="PNG")
         return stream.getvalue()
 
 

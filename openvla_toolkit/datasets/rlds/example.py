@@ -147,7 +147,9 @@ def _varints(view: memoryview, start: int, end: int) -> NDArray[np.int64]:
 def _fields(view: memoryview, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield field number, wire type, first and past-the-last byte of each field's value."""
     while position < end:
-        tag, start = _varint(view, position, end)
+        tag, start = view[position], position + 1
+        if tag > 0x7F:
+            tag, start = _varint(view, position, end)
         wire = tag & 7
         if wire == DELIMITED:
             length, start = _varint(view, start, end)
@@ -165,6 +167,8 @@ def _fields(view: memoryview, position: int, end: int) -> Iterator[tuple[int, in
 
 def _varint(view: memoryview, position: int, end: int) -> tuple[int, int]:
     """Return the number at a position and the position after it."""
+    if position < end and view[position] < 0x80:  # nearly always
+        return view[position], position + 1
     value = shift = 0
     while position < end and shift < 70:
         byte = view[position]

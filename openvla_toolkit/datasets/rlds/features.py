@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 from openvla_toolkit.core.errors import DataError, MissingFile
+from openvla_toolkit.core.locations import RemotePath
 
 __all__ = [
     "Dataset",
@@ -93,7 +94,7 @@ class Dataset:
 Feature: TypeAlias = "FeaturesDict | Sequence | Dataset | Tensor | Scalar | Image | Text"
 
 
-def load_features(path: Path) -> FeaturesDict:
+def load_features(path: Path | RemotePath) -> FeaturesDict:
     """Read ``features.json``.
 
     Raises:

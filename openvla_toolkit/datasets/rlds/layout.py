@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from openvla_toolkit.core.errors import DataError, MissingFile, did_you_mean
+from openvla_toolkit.core.locations import RemotePath
+from openvla_toolkit.datasets.rlds.catalog import look_up
 
 __all__ = ["INFO", "DatasetInfo", "locate", "shard_name"]
 
@@ -21,7 +23,7 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 class DatasetInfo:
     """The part of ``dataset_info.json`` that reading needs."""
 
-    folder: Path
+    folder: Path | RemotePath
     name: str
     """The name that the shards carry; a folder may have been renamed since."""
     version: str
@@ -34,7 +36,7 @@ class DatasetInfo:
         return {split: sum(shards.values()) for split, shards in self.shards.items()}
 
     @classmethod
-    def load(cls, folder: Path) -> DatasetInfo:
+    def load(cls, folder: Path | RemotePath) -> DatasetInfo:
         """Read ``dataset_info.json`` of a version folder.
 
         Raises:
@@ -55,20 +57,24 @@ class DatasetInfo:
             raise DataError(f"it is not as TFDS writes it: {reason}.", file=path) from None
 
 
-def locate(root: Path, *, dataset: str, version: str | None = None) -> Path:
+def locate(root: Path | RemotePath, *, dataset: str, version: str | None = None) -> Path | RemotePath:
     """Return the version folder of a data set: the one asked for, or the newest.
 
     ``root`` may be the folder that holds data sets, the data set's own folder, or the version folder itself.
+    A server that lists no folders (plain HTTP) is asked for the version's folder alone: give ``version``.
 
     Raises:
         MissingFile: names what is there instead.
     """
-    if not root.is_dir():
-        raise MissingFile(
-            f"the folder {root} does not exist. Set root to the folder that holds {dataset}/<version>."
-        )
+    if version is not None:
+        for place in (root / dataset / version, root / version):
+            if (place / INFO).is_file():
+                return place
+    found: dict[str, Path | RemotePath]
     if (root / INFO).is_file():
         found = {root.name: root}
+    elif not root.is_dir():
+        raise MissingFile(_no_root(root, dataset))
     else:
         folder = root / dataset if (root / dataset).is_dir() else root
         found = {entry.name: entry for entry in folder.iterdir() if VERSION.fullmatch(entry.name)}
@@ -83,7 +89,7 @@ def locate(root: Path, *, dataset: str, version: str | None = None) -> Path:
             )
             raise MissingFile(
                 f"{root} holds no data set '{dataset}'.{did_you_mean(dataset, names)} "
-                f"Folders there: {', '.join(names) or 'none'}."
+                f"Folders there: {', '.join(names) or 'none'}.{_offer(root, dataset)}"
             )
     newest = max(
         found, key=lambda name: [int(part) for part in name.split(".")] if VERSION.fullmatch(name) else []
@@ -113,5 +119,19 @@ def _shards(name: str, split: Mapping[str, Any]) -> dict[str, int]:
     return names
 
 
+def _no_root(root: Path | RemotePath, dataset: str) -> str:
+    what = f"the folder {root} does not exist"
+    if isinstance(root, RemotePath):
+        what += ", may not be listed, or its server lists no folders (then give 'version' as well)"
+    return f"{what}. Set root to the folder that holds {dataset}/<version>."
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(".")
+
+
+def _offer(root: Path | RemotePath, dataset: str) -> str:
+    """Return how a data set of Open X-Embodiment is had."""
+    if look_up(dataset) is None or not isinstance(root, Path):
+        return ""
+    return f" 'openvla data download {dataset} --to {root}' fetches it."

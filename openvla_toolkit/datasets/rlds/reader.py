@@ -16,23 +16,31 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from openvla_toolkit.core.errors import ContractMismatch, DataError, RecipeError
-from openvla_toolkit.core.types import ADDRESS_FIELDS, DataDescription, Episode
-from openvla_toolkit.datasets.rlds.card import DatasetCard
+from openvla_toolkit.core.errors import DataError, RecipeError
+from openvla_toolkit.core.locations import RemotePath
+from openvla_toolkit.core.types import DataDescription, Episode
+from openvla_toolkit.datasets.rlds.card import DatasetCard, addressed
 from openvla_toolkit.datasets.rlds.columns import decode
+from openvla_toolkit.datasets.rlds.episodes import EpisodesByCard
 from openvla_toolkit.datasets.rlds.example import WireError, parse_example
 from openvla_toolkit.datasets.rlds.features import Dataset, FeaturesDict, Sequence, load_features
 from openvla_toolkit.datasets.rlds.layout import DatasetInfo
-from openvla_toolkit.datasets.rlds.robot import recorded_robot
 from openvla_toolkit.datasets.rlds.splits import select
-from openvla_toolkit.datasets.rlds.tfrecord import Shard, mapped, open_shard, record, record_offsets
-from openvla_toolkit.datasets.rlds.trajectory import METADATA, find, length_of, numbers, repeat, texts
-from openvla_toolkit.interfaces.transform import KEEP, Trajectory
+from openvla_toolkit.datasets.rlds.tfrecord import (
+    Shard,
+    open_shards,
+    read_ranges,
+    record,
+    record_offsets,
+    will_need,
+)
+from openvla_toolkit.datasets.rlds.trajectory import METADATA, length_of, repeat
+from openvla_toolkit.interfaces.transform import Passed
 
 __all__ = ["RLDSDataset"]
 
-ADDRESS = np.dtype(ADDRESS_FIELDS)
 HINT_BYTES = 64 * 1024
+FEATURES = "features.json"
 
 
 class _Run(NamedTuple):
@@ -50,31 +58,26 @@ class RLDSDataset:
 
     Opening reads only ``dataset_info.json`` and ``features.json``; a shard is scanned for its record offsets
     when an episode of it is first asked for. Files are mapped per process; copies may be pickled or forked.
+    Behind a URL, episodes are read from a temporary copy of their shard, pictures by their range of bytes.
     """
 
     def __init__(
-        self, folder: Path, *, name: str, split: str, card: DatasetCard, verify: bool = True
+        self, folder: Path | RemotePath, *, name: str, split: str, card: DatasetCard, verify: bool = True
     ) -> None:
         info = DatasetInfo.load(folder)
         self.name, self.split, self.card, self.verify = name, split, card, verify
-        self.features = load_features(folder / "features.json")
+        self.features = load_features(folder / FEATURES)
         self._steps(self.features, folder)
-        self._folder = folder
+        if isinstance(folder, RemotePath):
+            (folder / FEATURES).check_ranges()
+        self._folder, self._info = folder, info
         self._files: dict[Shard, int] = {}
         self._runs: list[_Run] = []
         for part in select(split, info.sizes):
             self._add(info, part.split, part.start, part.stop)
         self._shards = list(self._files)
         self._ends = list(accumulate(run.length for run in self._runs))
-        self._transforms = [transform.build() for transform in card.transforms]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_transforms"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        # Functions of a plugin need not be picklable: their settings are.
-        self._transforms = [transform.build() for transform in self.card.transforms]
+        self._episode = EpisodesByCard(card, self.features, dataset=name)
 
     def describe(self) -> DataDescription:
         """Return name, shard files, cameras, robot, and the fingerprint of content and settings."""
@@ -83,7 +86,9 @@ class RLDSDataset:
             fingerprint=self._fingerprint,
             files=[shard.path for shard in self._shards],
             cameras=list(self.card.cameras),
-            robot=recorded_robot(self.card, self.features),
+            robot=self._episode.robot,
+            version=self._info.version,
+            splits=self._info.sizes,
         )
 
     def __len__(self) -> int:
@@ -99,15 +104,15 @@ class RLDSDataset:
             IndexError: past the end.
         """
         shard, number, _ = self._locate(position)
-        trajectory: Trajectory = self.trajectory(position)
-        for transform in self._transforms:
-            trajectory = transform(trajectory)
+        trajectory = self.trajectory(position)
         try:
             return self._episode(trajectory, name=f"{Path(shard.path).name}:{number}")
         except DataError as error:
             raise DataError(
                 error.reason, file=shard.path, episode=number, frame=error.frame, key=error.key
             ) from None
+        except RecipeError as error:
+            raise addressed(error, self.card, self._folder, dataset=self.name) from None
 
     def trajectory(self, position: int) -> dict[str, Any]:
         """Return one episode as the data set's own features name it, before any transform."""
@@ -124,6 +129,10 @@ class RLDSDataset:
             raise DataError(error.reason, file=shard.path, episode=number, key=error.key) from None
         return {**steps, METADATA: repeat(episode, length)} if episode else dict(steps)
 
+    def trace(self, position: int) -> list[Passed]:
+        """Return how many frames an episode had as recorded, and after each transform."""
+        return self._episode.trace(self.trajectory(position))
+
     def image(self, address: np.void) -> bytes:
         """Return the encoded image (JPEG or PNG file) at an address.
 
@@ -139,28 +148,46 @@ class RLDSDataset:
                 "build the index anew.",
                 file=shard.path,
             )
-        return bytes(mapped(shard)[start:end])
+        return read_ranges(shard, [(start, end)])[0]
+
+    def ahead(self, addresses: NDArray[Any]) -> list[bytes] | None:
+        """Return images behind a URL, read together; have the system read those of local files.
+
+        Raises:
+            DataError: a file cannot be read or has become shorter; names it.
+        """
+        if isinstance(self._folder, Path):
+            for file, length, offset in addresses.tolist():
+                will_need(self._shards[file], offset, offset + length)
+            return None
+        images: list[bytes] = [b""] * len(addresses)
+        for file in np.unique(addresses["file"]).tolist():
+            here = np.flatnonzero(addresses["file"] == file).tolist()
+            ranges = [(offset, offset + length) for _, length, offset in addresses[here].tolist()]
+            for number, image in zip(here, read_ranges(self._shards[file], ranges), strict=True):
+                images[number] = image
+        return images
 
     @staticmethod
-    def _steps(features: FeaturesDict, folder: Path) -> None:
+    def _steps(features: FeaturesDict, folder: Path | RemotePath) -> None:
         steps = features.features.get("steps")
         if not isinstance(steps, (Dataset, Sequence)) or not isinstance(steps.feature, FeaturesDict):
             raise DataError(
                 "expected a Dataset of named features: the set is not RLDS (one record per episode).",
-                file=folder / "features.json",
+                file=folder / FEATURES,
                 key="steps",
             )
 
     def _add(self, info: DatasetInfo, split: str, start: int, stop: int) -> None:
         """Note which records of which shards make up episodes ``start`` to ``stop`` of a split."""
-        first = 0
+        first, runs = 0, {}
         for file_name, count in info.shards[split].items():
             begin, end = max(start, first), min(stop, first + count)
             if begin < end:
-                shard = open_shard(info.folder / file_name)
-                file = self._files.setdefault(shard, len(self._files))
-                self._runs.append(_Run(file, begin - first, end - begin, count))
+                runs[file_name] = (begin - first, end - begin, count)
             first += count
+        for shard, run in zip(open_shards(info.folder, list(runs)), runs.values(), strict=True):
+            self._runs.append(_Run(self._files.setdefault(shard, len(self._files)), *run))
 
     def _locate(self, position: int) -> tuple[Shard, int, int]:
         """Return shard, record number and file number of an episode."""
@@ -178,80 +205,19 @@ class RLDSDataset:
             )
         return shard, run.first + position - (self._ends[index] - run.length), run.file
 
-    def _episode(self, trajectory: Trajectory, *, name: str) -> Episode:
-        actions = numbers(find(trajectory, self.card.action, setting="action"), key=self.card.action)
-        observation = trajectory.get("observation", {})
-        images = {camera: self._camera(observation, camera) for camera in self.card.cameras}
-        instructions = texts(
-            find(trajectory, self.card.instruction, setting="instruction"), key=self.card.instruction
-        )
-        state = self._state(observation, len(actions))
-        lengths = {f"cameras.{camera}": len(image) for camera, image in images.items()}
-        lengths |= {"instruction": len(instructions), "state": len(actions if state is None else state)}
-        for key, length in lengths.items():
-            if length != len(actions):
-                raise DataError(f"it has {length} frames, the actions have {len(actions)}.", key=key)
-        self._check_sizes(actions, state)
-        keep = trajectory.get(KEEP)
-        return Episode(
-            name=name,
-            images=images,
-            states=state,
-            actions=actions,
-            instructions=instructions,
-            keep=None if keep is None else np.asarray(keep, dtype=bool),
-        )
-
-    def _camera(self, observation: Any, camera: str) -> NDArray[Any]:
-        key = self.card.cameras[camera]
-        addresses = find(observation, key, setting=f"cameras.{camera}")
-        if getattr(addresses, "dtype", None) != ADDRESS:
-            raise RecipeError(f"'observation/{key}' does not hold images.", path=f"cameras.{camera}")
-        found: NDArray[Any] = addresses
-        return found
-
-    def _state(self, observation: Any, length: int) -> NDArray[np.float32] | None:
-        if not self.card.state:
-            return None
-        parts = [
-            np.zeros((length, 1), np.float32)
-            if key is None
-            else numbers(find(observation, key, setting=f"state.{index}"), key=f"observation/{key}")
-            for index, key in enumerate(self.card.state)
-        ]
-        if any(len(part) != length for part in parts):
-            raise DataError(
-                f"its parts have {[len(part) for part in parts]} frames, the actions {length}.", key="state"
-            )
-        return np.concatenate(parts, axis=1)
-
-    def _check_sizes(self, actions: NDArray[np.float32], state: NDArray[np.float32] | None) -> None:
-        robot = self.card.embodiment
-        if robot is None:
-            return
-        for what, found, described in (("action", actions, robot.action), ("state", state, robot.state)):
-            if found is not None and described and found.shape[1] != len(described):
-                names = ", ".join(dimension.name for dimension in described)
-                raise ContractMismatch(
-                    f"{self.name}: the {what} has {found.shape[1]} numbers, the embodiment '{robot.name}' "
-                    f"describes {len(described)} ({names}). Give the embodiment that was recorded, or the "
-                    "transforms that bring the data to it."
-                )
-
     @cached_property
     def _fingerprint(self) -> str:
         """Hash the features, each shard's name, size, time of change, first and last bytes, and the settings.
 
         A file that is changed in place is thus read and checked anew; only what alters bytes and not the time
-        (a dying disk) is not seen here.
+        (a dying disk) is not seen here. Of a file behind a URL, name, size and the mark or time that its
+        server tells must do.
         """
-        digest = hashlib.sha256((self._folder / "features.json").read_bytes())
+        digest = hashlib.sha256((self._folder / FEATURES).read_bytes())
         for shard in self._shards:
-            data = mapped(shard)
-            changed = Path(shard.path).stat().st_mtime_ns
-            digest.update(f"{Path(shard.path).name}:{shard.size}:{changed}".encode())
-            digest.update(data[:HINT_BYTES])
-            digest.update(data[-HINT_BYTES:])
-        settings = self.card.model_dump(mode="json", exclude={"embodiment", "generated"})
-        digest.update(json.dumps([self.split, settings], sort_keys=True).encode())
+            digest.update(f"{Path(shard.path).name}:{shard.size}:{shard.changed}".encode())
+            if isinstance(self._folder, Path):
+                ends = (0, min(HINT_BYTES, shard.size)), (max(shard.size - HINT_BYTES, 0), shard.size)
+                digest.update(b"".join(read_ranges(shard, ends)))
+        digest.update(json.dumps([self.split, self._episode.settings], sort_keys=True).encode())
         return digest.hexdigest()

@@ -45,7 +45,7 @@ def _part(term: str, sizes: Mapping[str, int]) -> Part:
     if name not in sizes:
         raise RecipeError(
             f"there is no split '{name}'.{did_you_mean(name, sizes)} There are: {_show(sizes)}. "
-            "A part of a split is written train[95%:].",
+            f"{_parts(sizes)}",
             path="split",
         )
     size = sizes[name]
@@ -64,6 +64,17 @@ def _filled(expression: str, parts: list[Part], sizes: Mapping[str, int]) -> lis
     if not filled:
         raise RecipeError(f"'{expression}' selects no episode. There are: {_show(sizes)}.", path="split")
     return filled
+
+
+def _parts(sizes: Mapping[str, int]) -> str:
+    """Say how a part is written; of a single split the lines with which the original divides it."""
+    if len(sizes) != 1:
+        return "A part of a split is written train[95%:]."
+    (name,) = sizes
+    return (
+        f"To divide it as OpenVLA does, write 'split: {name}[:95%]' to train and 'split: {name}[95%:]' to "
+        "validate."
+    )
 
 
 def _show(sizes: Mapping[str, int]) -> str:

@@ -1,4 +1,10 @@
-"""TFRecord shards: framing, checksums, and random access through a memory map.
+"""TFRecord shards: framing, checksums, and random access.
+
+Records are read through a memory map, single pictures with one system call each: the pages of a map count as
+memory of the process, and pictures drawn from everywhere would map the whole data set.
+
+A shard behind a URL is read through by copying it to a nameless temporary file first; single pictures of it
+are read from where it lies (``RLDSDataset.image``).
 
 A record is ``uint64 length | uint32 masked crc32c of the length | data | uint32 masked crc32c of the data``,
 little-endian, one after the other with nothing between (format of ``tensorflow/core/lib/io/record_writer``).
@@ -7,8 +13,10 @@ little-endian, one after the other with nothing between (format of ``tensorflow/
 from __future__ import annotations
 
 import mmap
+import os
 import struct
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -18,13 +26,30 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.errors import DataError, MissingFile
+from openvla_toolkit.core.locations import RemotePath, as_location, statuses
+from openvla_toolkit.core.storage import storage_errors
 
-__all__ = ["Shard", "masked_crc", "open_shard", "record", "record_offsets", "records", "write_record"]
+__all__ = [
+    "Shard",
+    "masked_crc",
+    "open_shard",
+    "open_shards",
+    "read_ranges",
+    "record",
+    "record_offsets",
+    "records",
+    "will_need",
+    "write_record",
+]
 
 HEADER = struct.Struct("<QI")
 FOOTER = struct.Struct("<I")
-MAPS_KEPT = 256
-"""Shards kept open per process: well below the usual limit of 1024 open files."""
+MAPS_KEPT = 8
+"""Shards that a process keeps mapped."""
+FILES_KEPT = 256
+"""Shards that a process keeps open: well below the usual limit of 1024 open files."""
+COPIES_KEPT = 2
+"""Remote shards of which a process keeps a temporary copy while it reads records."""
 
 
 class Shard(NamedTuple):
@@ -32,23 +57,30 @@ class Shard(NamedTuple):
 
     path: str
     size: int
-    modified: int
-    """Nanoseconds since the epoch."""
+    changed: str
+    """Nanoseconds since the epoch, or what a server tells of the file's content."""
+
+    @property
+    def remote(self) -> RemotePath | None:
+        """The URL, or None for a file of this machine."""
+        place = as_location(self.path)
+        return place if isinstance(place, RemotePath) else None
 
 
-def open_shard(path: Path) -> Shard:
-    """Note a shard's size and age.
+def open_shard(path: Path | RemotePath) -> Shard:
+    """Note a shard's size and age; raises as ``open_shards``."""
+    return open_shards(path.parent, [path.name])[0]
+
+
+def open_shards(folder: Path | RemotePath, names: Sequence[str]) -> list[Shard]:
+    """Note size and age of shards of one folder.
 
     Raises:
-        MissingFile: the file does not exist.
+        MissingFile: a file does not exist.
+        DataError: a server cannot be reached; names the URL.
     """
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise MissingFile(
-            f"{path} does not exist: the data set is incomplete; copy or download it again."
-        ) from None
-    return Shard(str(path), status.st_size, status.st_mtime_ns)
+    found = statuses(folder, names)
+    return [Shard(str(folder / name), *status) for name, status in zip(names, found, strict=True)]
 
 
 def masked_crc(data: bytes | memoryview) -> int:
@@ -65,22 +97,79 @@ def write_record(stream: BinaryIO, data: bytes) -> None:
     stream.write(FOOTER.pack(masked_crc(data)))
 
 
-@lru_cache(maxsize=MAPS_KEPT)
 def mapped(shard: Shard) -> memoryview:
     """Map a whole shard into memory, read-only; the map is shared by all data sets of the process."""
     if shard.size == 0:
         return memoryview(b"")
+    return _mapped_copy(shard) if "://" in shard.path else _mapped_file(shard)
+
+
+@lru_cache(maxsize=MAPS_KEPT)
+def _mapped_file(shard: Shard) -> memoryview:
+    return memoryview(mmap.mmap(_opened(shard).number, 0, access=mmap.ACCESS_READ))
+
+
+@lru_cache(maxsize=COPIES_KEPT)
+def _mapped_copy(shard: Shard) -> memoryview:
+    """Copy a remote shard to a file without a name, which vanishes with its map, and map it."""
+    remote = shard.remote
+    assert remote is not None
+    with storage_errors(Path(tempfile.gettempdir()) / remote.name), tempfile.TemporaryFile() as stream:
+        try:
+            remote.copy_to(stream, size=shard.size)
+        except FileNotFoundError:
+            raise MissingFile(
+                f"{remote} is gone, or may not be read, since the data set was opened."
+            ) from None
+        stream.flush()
+        return memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+class _OpenFile:
+    """A file that is open as long as this lives."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __del__(self) -> None:
+        os.close(self.number)
+
+
+@lru_cache(maxsize=FILES_KEPT)
+def _opened(shard: Shard) -> _OpenFile:
     try:
-        with Path(shard.path).open("rb") as stream:
-            view = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+        file = _OpenFile(os.open(shard.path, os.O_RDONLY))
     except FileNotFoundError:
         raise MissingFile(f"{shard.path} is gone since the data set was opened.") from None
-    if len(view) != shard.size:
+    size = os.fstat(file.number).st_size
+    if size != shard.size:
         raise DataError(
-            f"it has {len(view)} bytes, and had {shard.size} when the data set was opened; open it again.",
+            f"it has {size} bytes, and had {shard.size} when the data set was opened; open it again.",
             file=shard.path,
         )
-    return view
+    return file
+
+
+def read_ranges(shard: Shard, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    """Return the bytes of a shard from each start up to its end, without mapping or copying the shard.
+
+    Raises:
+        MissingFile: the file is gone since the data set was opened.
+        DataError: it is another now, it ends sooner, or its server does not give ranges.
+    """
+    if (remote := shard.remote) is None:
+        file = _opened(shard).number
+        return [os.pread(file, end - start, start) for start, end in ranges]
+    try:
+        return remote.read_ranges(ranges)
+    except FileNotFoundError:
+        raise MissingFile(f"{remote} is gone, or may not be read, since the data set was opened.") from None
+
+
+def will_need(shard: Shard, start: int, end: int) -> None:
+    """Ask the system to read a part of a local shard ahead of its use."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(_opened(shard).number, start, end - start, os.POSIX_FADV_WILLNEED)
 
 
 @cache

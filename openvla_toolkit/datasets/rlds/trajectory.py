@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from openvla_toolkit.core.errors import DataError, RecipeError, did_you_mean
 
-__all__ = ["METADATA", "find", "length_of", "numbers", "repeat", "texts"]
+__all__ = ["METADATA", "find", "leaves", "length_of", "numbers", "repeat", "texts"]
 
 METADATA = "traj_metadata"
 """Where the features of a whole episode stand, repeated for every step (dlimp's name)."""
@@ -25,7 +25,7 @@ def find(tree: Mapping[str, Any], key: str, *, setting: str) -> Any:
     Raises:
         RecipeError: there is no such array; lists those that exist.
     """
-    known = dict(_leaves(tree))
+    known = dict(leaves(tree))
     if key not in known:
         raise RecipeError(
             f"there is no '{key}'.{did_you_mean(key, known)} There are: {', '.join(sorted(known))}.",
@@ -34,10 +34,11 @@ def find(tree: Mapping[str, Any], key: str, *, setting: str) -> Any:
     return known[key]
 
 
-def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield path and array of every value of a nested mapping."""
     for name, inner in tree.items():
         if isinstance(inner, Mapping):
-            yield from _leaves(inner, f"{prefix}{name}/")
+            yield from leaves(inner, f"{prefix}{name}/")
         else:
             yield f"{prefix}{name}", inner
 
@@ -80,7 +81,7 @@ def length_of(steps: Mapping[str, Any]) -> int:
     Raises:
         DataError: the arrays have not all the same length; names one that is short.
     """
-    lengths = {path: len(array) for path, array in _leaves(steps)}
+    lengths = {path: len(array) for path, array in leaves(steps)}
     length = max(lengths.values(), default=0)
     for path, found in lengths.items():
         if found != length:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from openvla_toolkit.core.contract import Camera, Contract, Dimension, Normalization
+from openvla_toolkit.core.contract import DIALECTS, Camera, Contract, Dimension, ImageRecipe, Normalization
 
 __all__ = ["contract_rows"]
 
@@ -18,10 +18,12 @@ def contract_rows(content: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
     robot, images, prompt = contract.robot, contract.images, contract.prompt
     return [
         ("Cameras, in order", [_camera(name, robot.cameras.get(name)) for name in contract.cameras]),
+        ("Frames", [_frame(images)]),
         ("Pixels", [f"{images.strategy} to {images.size}{TIMES}{images.size}, {images.interpolation}"]),
         ("State", [_dimension(one) for one in robot.state] if contract.uses_state else ["not used"]),
         ("Action", [_dimension(one) for one in robot.action]),
         ("Actions per answer", [str(contract.chunk)]),
+        ("Observations seen", [f"{contract.history}{', and pictures of the goal' * contract.goal}"]),
         ("Control rate", [f"{robot.control_hz:g} per second"]),
         ("Normalisation", [_normalization(contract.normalization)]),
         (
@@ -39,14 +41,23 @@ def _camera(name: str, camera: Camera | None) -> str:
         return name
     parts = [f"{name}: {camera.width}{TIMES}{camera.height}"]
     parts += [f"turned by {camera.rotation}°"] if camera.rotation else []
-    parts += [f"centre crop of {camera.crop:g} of the area"] if camera.crop else []
     parts += [f"through {', '.join(camera.codec)}"] if camera.codec else []
     return ", ".join(parts)
 
 
+def _frame(images: ImageRecipe) -> str:
+    if images.frame is None:
+        return "as the camera gives them"
+    crop = "" if images.frame.crop is None else f", the middle {images.frame.crop:g} of the area"
+    return f"{images.frame.resample} to {images.size}{TIMES}{images.size}{crop}"
+
+
 def _normalization(rule: Normalization) -> str:
-    clip = ", clipped to [-1, 1]" if rule.clip else ""
-    return f"{rule.method}, eps {rule.eps:g}{clip}"
+    known = [name for name, settings in DIALECTS.items() if Normalization(**settings) == rule]
+    parts = [rule.method, f"eps {rule.eps:g}"]
+    parts += ["clipped to [-1, 1]"] if rule.clip and rule.method != "normal" else []
+    parts += ["grippers too"] if not rule.mask else []
+    return ", ".join(parts) + "".join(f" ({name})" for name in known)
 
 
 def _dimension(one: Dimension) -> str:

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
-from openvla_toolkit.observers.report.axes import number
-from openvla_toolkit.observers.report.charts import Series, line_chart, smoothed
+from openvla_toolkit.core.pages.axes import number
+from openvla_toolkit.core.pages.charts import Series, line_chart, smoothed
 
 __all__ = ["Curve", "training_curves", "training_seconds"]
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup
 
-from openvla_toolkit.observers.report.charts import histogram
+from openvla_toolkit.core.pages.charts import histogram
 from openvla_toolkit.observers.report.run_folder import Evaluation
 
 __all__ = ["Histogram", "Measured", "Strip", "measured"]

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
-from openvla_toolkit.core.storage import atomic_write_text
-from openvla_toolkit.observers.report.axes import number
+from openvla_toolkit.core.pages.rendering import embedded, write_page
 from openvla_toolkit.observers.report.contract_table import contract_rows
 from openvla_toolkit.observers.report.curves import training_curves, training_seconds
 from openvla_toolkit.observers.report.evaluations import measured
@@ -29,30 +25,9 @@ def write_report(folder: str | Path) -> Path:
         StorageError: the page cannot be written.
     """
     run = read_run(Path(folder))
-    environment = Environment(
-        loader=PackageLoader("openvla_toolkit.observers.report", "."),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    environment.filters.update(number=number, duration=duration, percent=percent)
-    page = environment.get_template("report.html.jinja").render(_content(run))
     target = run.folder / REPORT_FILE
-    atomic_write_text(target, page)
+    write_page(target, package=__package__, template="report.html.jinja", content=_content(run))
     return target
-
-
-def duration(seconds: float) -> str:
-    """Return ``42 s``, ``3.1 min`` or ``2.2 h``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.1f} min" if seconds < 3600 else f"{seconds / 3600:.1f} h"
-
-
-def percent(share: float) -> str:
-    """Return ``87.0 %`` with a space that does not break."""
-    return f"{100 * share:.1f}\u00a0%"
 
 
 def _content(run: Run) -> dict[str, Any]:
@@ -138,5 +113,4 @@ def _machine(lock: Mapping[str, Any]) -> str:
 
 
 def _picture(path: Path) -> str:
-    """Return a JPEG as the address of itself."""
-    return "data:image/jpeg;base64," + base64.b64encode(path.read_bytes()).decode("ascii")
+    return embedded(path.read_bytes())

@@ -138,7 +138,16 @@ def _restored_contract(content: Content, stored: OpenVLAConfig, robot: Interface
     if stored.prompt is not None and stored.prompt.name != contract.prompt.builder:
         prompt = contract.prompt.model_copy(update={"builder": stored.prompt.name})
         contract = contract.model_copy(update={"prompt": prompt})
+    contract = _framed(contract, stored)
     return contract if robot is None else _for_robot(contract, robot)
+
+
+def _framed(contract: Contract, config: OpenVLAConfig) -> Contract:
+    """Return the contract with the way pictures are framed that was asked for, if one was."""
+    if config.frame is None:
+        return contract
+    images = contract.images.model_copy(update={"frame": config.frame})
+    return contract.model_copy(update={"images": images})
 
 
 def _statistics(content: Content) -> dict[str, Statistics]:
@@ -235,6 +244,7 @@ def _contract(config: OpenVLAConfig, images: ImageRecipe, robot: Interface | Non
         prompt=prompt if code is None else prompt.model_copy(update={"action_tokenizer": code.name}),
         normalization=config.normalization,
     )
+    contract = _framed(contract, config)
     return contract if robot is None else _for_robot(contract, robot)
 
 

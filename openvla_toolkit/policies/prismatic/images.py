@@ -13,7 +13,7 @@ from PIL import Image
 from openvla_toolkit.core.contract import ImageRecipe
 from openvla_toolkit.core.errors import ContractMismatch, UserError
 
-__all__ = ["Pixels", "Steps", "picture_array", "steps_of"]
+__all__ = ["Pixels", "Steps", "checked", "picture_array", "steps_of"]
 
 Colour = tuple[float, float, float]
 
@@ -86,11 +86,7 @@ class Pixels:
         Raises:
             ContractMismatch: it is no such array; names the camera.
         """
-        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
-            raise ContractMismatch(
-                f"the picture of camera '{camera}' is {picture.dtype} {list(picture.shape)}; "
-                "uint8 [height, width, 3] (RGB) is expected."
-            )
+        picture = checked(picture, camera=camera)
         height, width = self._towers[0].crop
         blocks = np.empty((len(self._towers), 3, height, width), dtype=np.float32)
         made: dict[object, NDArray[np.uint8]] = {}  # towers often differ in mean and deviation only
@@ -101,6 +97,20 @@ class Pixels:
             for channel in range(3):
                 np.take(table[channel], made[key][..., channel], out=block[channel])
         return blocks.reshape(-1, height, width)
+
+
+def checked(picture: NDArray[np.uint8], *, camera: str) -> NDArray[np.uint8]:
+    """Return the picture if it is uint8 [height, width, 3].
+
+    Raises:
+        ContractMismatch: it is not; names the camera.
+    """
+    if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[-1] != 3 or not picture.size:
+        raise ContractMismatch(
+            f"the picture of camera '{camera}' is {picture.dtype} {list(picture.shape)}; "
+            "uint8 [height, width, 3] (RGB) is expected."
+        )
+    return picture
 
 
 def _cut(picture: NDArray[np.uint8], steps: Steps) -> NDArray[np.uint8]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from openvla_toolkit.checkpoints.formats import hugging_face_files
 from openvla_toolkit.checkpoints.formats.content import Content
 from openvla_toolkit.checkpoints.load import policy_block
-from openvla_toolkit.core.contract import Contract
+from openvla_toolkit.core.contract import Contract, refuse_windows
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.statistics import Statistics, select_statistics, unnormalize
 from openvla_toolkit.core.types import ActionChunk, Observation
@@ -50,6 +50,7 @@ class OpenVLAPolicy:
         assert config.head is not None
         assert config.prompt is not None
         assert config.max_tokens is not None
+        refuse_windows(contract, policy=config.name)
         self.config, self.tokenizer = config, tokenizer
         self._model = module
         self.module: nn.Module = module

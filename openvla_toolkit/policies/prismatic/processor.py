@@ -13,7 +13,7 @@ from openvla_toolkit.core.errors import ContractMismatch
 from openvla_toolkit.core.types import IGNORED, ConversationSample, Observation, Sample
 from openvla_toolkit.interfaces.action_head import Targets
 from openvla_toolkit.interfaces.prompt import PromptConfig
-from openvla_toolkit.policies.prismatic.images import Pixels
+from openvla_toolkit.policies.prismatic.images import Pixels, checked
 from openvla_toolkit.policies.prismatic.text import TextCode, TextWriter
 
 __all__ = ["PrismaticProcessor"]
@@ -33,13 +33,13 @@ class PrismaticProcessor:
         self._sizes = {name: (one.height, one.width) for name, one in contract.robot.cameras.items()}
         self._pixels = Pixels(contract.images)
         self._channels = 3 * len(contract.images.means) * len(contract.cameras)
-        self._size = contract.images.size
+        self._size, self._recipe = contract.images.size, contract.images.frame
         self._writer = TextWriter(code, prompt, contract.prompt)
         self._pad_id = code.pad_id
         self._targets = targets
 
     def encode(self, sample: Sample | ConversationSample) -> dict[str, NDArray[np.generic]]:
-        """Return inputs and labels of one training sample.
+        """Return inputs and labels of one training sample; its pictures are framed already.
 
         Raises:
             ContractMismatch: a camera's picture is missing or of the wrong form.
@@ -62,8 +62,11 @@ class PrismaticProcessor:
                 robot's camera gives; a policy whose robot is not known takes any size, as the original.
         """
         prompt = self._targets.prompt(self._writer.instruction(observation.instruction))
-        pictures = self._pictures(observation.images)
+        self._check_there(observation.images)
         self._check_sizes(observation.images)
+        pictures = self._pictures(
+            {camera: self._frame(observation.images[camera], camera) for camera in self._cameras}
+        )
         return {"input_ids": prompt, **pictures}
 
     def _check_sizes(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
@@ -77,13 +80,24 @@ class PrismaticProcessor:
                     "taken, or fine-tune the policy on data that declare this size."
                 )
 
-    def _pictures(self, images: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.generic]]:
+    def _frame(self, picture: NDArray[np.uint8], camera: str) -> NDArray[np.uint8]:
+        """Return a camera's picture as the pictures of training samples come."""
+        if self._recipe is None:
+            return picture
+        from openvla_toolkit.core.images.framing import framed  # Numba takes a quarter of a second to import
+
+        return framed(checked(picture, camera=camera), self._recipe, size=(self._size, self._size))
+
+    def _check_there(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
         missing = [camera for camera in self._cameras if camera not in images]
         if missing:
             raise ContractMismatch(
                 f"no picture of camera '{missing[0]}'; the policy looks at {', '.join(self._cameras)}, "
                 f"given: {', '.join(images) or 'none'}."
             )
+
+    def _pictures(self, images: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.generic]]:
+        self._check_there(images)
         views = [self._pixels(images[camera], camera=camera) for camera in self._cameras]
         return {"pixel_values": views[0] if len(views) == 1 else np.concatenate(views)}
 

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from openvla_toolkit.checkpoints.layout import CONFIG_FILE, CONTRACT_FILE, STATISTICS_FILE, WEIGHTS_FILE
 from openvla_toolkit.checkpoints.load import BLOCK, policy_block
-from openvla_toolkit.core.contract import Contract, ImageRecipe, Interface
+from openvla_toolkit.core.contract import Contract, FrameRecipe, ImageRecipe, Interface, refuse_windows
 from openvla_toolkit.core.errors import UserError
+from openvla_toolkit.core.images.framing import framed
 from openvla_toolkit.core.statistics import Moments, Statistics, select_statistics, unnormalize
 from openvla_toolkit.core.types import ActionChunk, ConversationSample, Observation, Sample
 from openvla_toolkit.interfaces.action_head import LossReport
@@ -45,14 +46,16 @@ class LinearPolicyConfig(PolicyConfig):
     ) -> LinearPolicy:
         """Make the policy, or load it from the folder that ``weights`` names."""
         if self.weights is not None:
-            return LinearPolicy.load(Path(self.weights))
+            return LinearPolicy.load(Path(self.weights), frame=self.frame)
         if robot is None:
             raise UserError("a policy from scratch needs the robot of its data.")
         contract = Contract(
             robot=robot,
             cameras=self.cameras,
             chunk=self.chunk,
-            images=ImageRecipe(size=_GRID, means=((0.5, 0.5, 0.5),), stds=((0.5, 0.5, 0.5),)),
+            images=ImageRecipe(
+                size=_GRID, means=((0.5, 0.5, 0.5),), stds=((0.5, 0.5, 0.5),), frame=self.frame
+            ),
         )
         return LinearPolicy(contract, statistics or {}, seed=self.seed)
 
@@ -70,8 +73,13 @@ class LinearProcessor:
         return {"features": self._features(sample.images), "actions": sample.actions.reshape(-1)}
 
     def encode_observation(self, observation: Observation) -> dict[str, NDArray[np.generic]]:
-        """Return ``features`` [F]."""
-        return {"features": self._features(observation.images)}
+        """Return ``features`` [F] of the pictures, framed as those of samples are."""
+        images, recipe = dict(observation.images), self.contract.images
+        if recipe.frame is not None:
+            images = {
+                name: framed(picture, recipe.frame, size=(_GRID, _GRID)) for name, picture in images.items()
+            }
+        return {"features": self._features(images)}
 
     def collate(
         self, items: Sequence[Mapping[str, NDArray[np.generic]]], *, side: str = "right"
@@ -87,6 +95,7 @@ class LinearPolicy:
     """One ``nn.Linear`` with squared error."""
 
     def __init__(self, contract: Contract, statistics: Mapping[str, Statistics], *, seed: int = 0) -> None:
+        refuse_windows(contract, policy=LinearPolicyConfig.model_fields["name"].default)
         self.contract, self.statistics = contract, statistics
         self.processor: Processor = LinearProcessor(contract)
         self._shape = (contract.chunk, len(contract.robot.action))
@@ -130,11 +139,15 @@ class LinearPolicy:
         (folder / STATISTICS_FILE).write_text(json.dumps(statistics))
 
     @classmethod
-    def load(cls, folder: Path) -> LinearPolicy:
-        """Read what ``save`` wrote."""
+    def load(cls, folder: Path, *, frame: FrameRecipe | None = None) -> LinearPolicy:
+        """Read what ``save`` wrote; ``frame`` replaces the contract's, if it is given."""
         told: dict[str, Any] = json.loads((folder / STATISTICS_FILE).read_text())
+        contract = Contract.model_validate_json((folder / CONTRACT_FILE).read_text())
+        if frame is not None:
+            images = contract.images.model_copy(update={"frame": frame})
+            contract = contract.model_copy(update={"images": images})
         policy = cls(
-            Contract.model_validate_json((folder / CONTRACT_FILE).read_text()),
+            contract,
             {name: Statistics.from_json(entry, place=name) for name, entry in told.items()},
         )
         policy.module.load_state_dict(load_file(folder / WEIGHTS_FILE))

@@ -6,7 +6,6 @@ import zlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from openvla_toolkit.interfaces.transform import Trajectory
 from openvla_toolkit.transforms.open_x.arrays import join, revised
@@ -14,25 +13,7 @@ from openvla_toolkit.transforms.open_x.grippers import invert
 from openvla_toolkit.transforms.open_x.naming import standardizes
 from openvla_toolkit.transforms.open_x.rotations import matrix_of_euler, rows_of_matrix
 
-__all__ = ["droid", "droid_finetuning", "droid_wrist", "moves"]
-
-Q01 = (
-    -0.7776297926902771,
-    -0.5803514122962952,
-    -0.5795090794563293,
-    -0.6464047729969025,
-    -0.7041108310222626,
-    -0.8895104378461838,
-)
-Q99 = (
-    0.7597932070493698,
-    0.5726242214441299,
-    0.7351000607013702,
-    0.6705610305070877,
-    0.6464948207139969,
-    0.8897542208433151,
-)
-"""Quantiles of the whole of DROID, written into the original's filter."""
+__all__ = ["droid", "droid_finetuning", "droid_wrist"]
 
 LEFT, RIGHT = "exterior_image_1_left", "exterior_image_2_left"
 
@@ -63,14 +44,6 @@ def droid_wrist(trajectory: Trajectory) -> Trajectory:
     turn = to_wrist @ matrix_of_euler(velocity[:, 3:6]) @ to_wrist.swapaxes(1, 2)
     joined = join(movement, rows_of_matrix(turn), action["gripper_position"])
     return _cameras_swapped(_with_state({**trajectory, "action": joined}))
-
-
-def moves(action: NDArray[Any]) -> NDArray[np.bool_]:
-    """Say of normalised actions [..., 7] whether the arm moves at all (original: ``zero_action_filter``)."""
-    low, high = np.array(Q01, np.float32), np.array(Q99, np.float32)
-    still = 2 * (0 - low) / (high - low + np.float32(1e-8)) - 1
-    moving: NDArray[np.bool_] = (np.abs(action[..., :6] - still) > 1e-5).any(axis=-1)
-    return moving
 
 
 def _with_state(trajectory: Trajectory) -> dict[str, Any]:

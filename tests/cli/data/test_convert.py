@@ -11,6 +11,7 @@ from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.lerobot import LeRobotConfig
 from openvla_toolkit.pipeline.convert import Job, convert
 from openvla_toolkit.testing import DotsEpisodesConfig
+from tests.assets.file_server import serving
 
 Openvla = Callable[..., tuple[int, str, str]]
 
@@ -32,11 +33,47 @@ def test_a_folder_is_recognised_and_written_as_lerobot(openvla: Openvla, rlds: P
     assert len(LeRobotConfig(root=tmp_path / "lr").build()) == 2
 
 
+def test_what_is_not_copied_is_said(openvla: Openvla, rlds: Path, tmp_path: Path) -> None:
+    words = ["--to", "rlds", "--workers", "1"]
+    code, out, _ = openvla("data", "convert", str(rlds), str(tmp_path / "a"), *words, "-r", "split=train[1:]")
+    assert (code, "Only a part was read, of train (3)" in out) == (0, True)
+    shard = next(rlds.glob("1.0.0/*tfrecord*"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    code, _, err = openvla("data", "convert", str(rlds), str(tmp_path / "b"), *words)
+    assert (code, shard.name in err) == (1, True)
+    code, out, _ = openvla("data", "convert", str(rlds), str(tmp_path / "c"), *words, "-r", "on_error=skip")
+    assert code == 0
+    assert f"Left out episode 1: {shard}" in out
+    assert "1 of 3 episodes are damaged and not in the copy." in out
+
+
+def test_splits_are_said(openvla: Openvla, tmp_path: Path) -> None:
+    golden = Path(__file__).parents[2] / "golden" / "rlds" / "data" / "bridge_orig"
+    words = ["--to", "rlds", "--workers", "1"]
+    code, out, _ = openvla("data", "convert", str(golden), str(tmp_path / "copy"), *words)
+    assert code == 0
+    assert "Splits: train (3), val (1)." in out
+
+
+def test_a_set_behind_a_url_is_recognised(openvla: Openvla, rlds: Path, tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        url = f"{server.url}/{rlds.name}"
+        words = ["--to", "rlds", "--workers", "2"]
+        code, out, err = openvla("data", "convert", url, str(tmp_path / "copy"), *words)
+        assert (code, err.splitlines()[-1]) == (0, "verify 1/1")
+        assert "3 episodes" in out
+        code, _, err = openvla("data", "convert", f"{server.url}/absent", "x", "--to", "rlds")
+    assert code == 2
+    assert f"{server.url}/absent does not exist" in err
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["absent", "x", "--to", "rlds"], "absent does not exist"),
-        ([".", "x", "--to", "rlds"], "holds no data set that is recognised"),
+        ([".", "x", "--to", "rlds"], ". is no data set; there are some inside: dots."),
         (["dots", "x", "--to", "parquet"], "no dataset named 'parquet'"),
         (["dots", "x", "--to", "lerobot", "--write", "codek=x"], "codek"),
         (["dots", "x", "--to", "lerobot", "--write", "codec"], "'codec' is not of the form KEY=VALUE"),

@@ -10,7 +10,7 @@ import pytest
 import simplejpeg
 
 from openvla_toolkit.core.errors import ContractMismatch, DataError, MissingFile, RecipeError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.datasets.hdf5 import HDF5Config
 from openvla_toolkit.testing import check_dataset
 
@@ -162,7 +162,33 @@ def test_files_that_are_missing_or_no_hdf5(tmp_path: Path) -> None:
 
 
 def test_the_robot_must_be_given_and_must_fit(libero: Path) -> None:
-    with pytest.raises(RecipeError, match="embodiment: HDF5 files do not say"):
+    with pytest.raises(RecipeError, match=r"^embodiment: .*bowl_demo\.hdf5: HDF5 files do not say"):
         settings(libero, embodiment=None).build()
     with pytest.raises(ContractMismatch, match="the state has 9 numbers, the embodiment describes 4"):
         settings(libero, embodiment=robot(4, 7)).build()[0]
+
+
+def test_a_file_that_is_edited_in_place_has_another_fingerprint(tmp_path: Path) -> None:
+    path = tmp_path / "long.hdf5"
+    aloha(path, length=40)
+    with h5py.File(path, "a") as file:
+        file["padding"] = np.zeros(300_000, np.uint8)  # what is edited lies far from both ends of the file
+        file["action_copy"] = np.zeros((40, 14), np.float32)
+        file["more_padding"] = np.zeros(300_000, np.uint8)
+        place = file["action_copy"].id.get_offset()
+    config = settings(
+        path,
+        cameras={"primary": "observations/images/cam_high"},
+        state=[],
+        action="action_copy",
+        instruction="wait",
+        embodiment=robot(0, 14),
+    )
+    before = config.build().describe().fingerprint
+    assert config.build().describe().fingerprint == before
+    size = path.stat().st_size
+    with path.open("r+b") as stream:
+        stream.seek(place)
+        stream.write(np.ones(1, np.float32).tobytes())
+    assert path.stat().st_size == size
+    assert config.build().describe().fingerprint != before

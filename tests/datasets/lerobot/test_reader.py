@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openvla_toolkit.core.errors import ContractMismatch, DataError, MissingFile, RecipeError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.core.types import Episode
 from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.lerobot import LeRobotConfig
@@ -92,6 +92,16 @@ def test_another_content_or_setting_is_another_fingerprint(copy: Copy) -> None:
     path = sorted(root.glob("data/*/*.parquet"))[0]
     table = pq.read_table(path)
     pq.write_table(table.slice(0, len(table) - 1), path)
+    assert opened(root, "v3.0").describe().fingerprint != before
+
+
+def test_a_file_that_is_edited_in_place_has_another_fingerprint(copy: Copy) -> None:
+    root = copy("v3.0 video")
+    before = opened(root, "v3.0").describe().fingerprint
+    path = sorted(root.glob("videos/*/*/*.mp4"))[0]
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
     assert opened(root, "v3.0").describe().fingerprint != before
 
 
@@ -250,6 +260,20 @@ class _LastTwoConfig(TransformConfig):
 
 def last_two(trajectory: Trajectory) -> Trajectory:
     return {key: values[-2:] for key, values in trajectory.items()}
+
+
+def test_an_episode_that_transforms_make_empty_is_named(
+    forms: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_LastTwoConfig, "build", lambda config: without_frames)
+    data = opened(forms["v3.0 image"], "v3.0", transforms=[_LastTwoConfig()])
+    complaint = r"\.parquet, episode 3: it was recorded with \d+ frames, .* 'last-two' left 0\."
+    with pytest.raises(DataError, match=complaint):
+        data[3]
+
+
+def without_frames(trajectory: Trajectory) -> Trajectory:
+    return {key: values[:0] for key, values in trajectory.items()}
 
 
 def test_transforms_see_every_column_and_the_pictures(forms: dict[str, Path]) -> None:

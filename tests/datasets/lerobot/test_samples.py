@@ -30,7 +30,7 @@ def samples(dataset: RLDSConfig | LeRobotConfig, folder: Path) -> list[Sample]:
         cameras=("primary", "wrist"),
         chunk=2,
     )
-    return [source[position] for position in range(len(source))]
+    return [source.sample(position, number=position) for position in range(len(source))]
 
 
 @pytest.mark.parametrize("form", ["v2.0 image", "v2.1 image", "v3.0 image", "v3.0 video"])

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from openvla_toolkit.core.errors import RecipeError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.datasets.lerobot import LeRobotConfig
 from openvla_toolkit.interfaces.dataset import WritePlan
 from openvla_toolkit.testing import DotsEpisodesConfig
@@ -110,7 +110,14 @@ def test_a_wrong_setting_is_named() -> None:
     robot = SOURCE.build().describe().robot
     assert robot is not None
     plan = WritePlan(
-        name="x", robot=robot, cameras=[], lengths=[1], instructions=["go"], keeps=False, shards=[(0, 1)]
+        name="x",
+        robot=robot,
+        cameras=[],
+        lengths=[1],
+        instructions=["go"],
+        keeps=False,
+        splits={"train": (0, 1)},
+        shards=[(0, 1)],
     )
     with pytest.raises(RecipeError, match=r"version: .*v3.0"):
         LeRobotConfig.writer(plan, {"version": "v4"})

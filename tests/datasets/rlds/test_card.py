@@ -63,11 +63,32 @@ def test_without_card_and_catalog_the_lines_to_paste_are_given(made: Made) -> No
         "  observation/image: Image uint8 [8, 10, 3]",
         "  observation/gripper: Scalar float64",
         "  action: Tensor float32 [2]",
-        "  cameras: {primary: image}",
-        "  instruction: language_instruction",
-        "  embodiment: {name: custom, ...}",
+        "cameras: {primary: image, wrist: wrist}",
+        "instruction: language_instruction",
     ):
         assert line in message.splitlines()
+
+
+def test_the_lines_are_a_card_but_for_what_nobody_but_a_person_knows(made: Made, card: DatasetCard) -> None:
+    path = made.folder / "openvla.yaml"
+    path.unlink()
+    with pytest.raises(RecipeError) as caught:
+        made.config().build()
+    path.write_text("cameras:" + str(caught.value).partition("\ncameras:")[2] + "\n")
+    with pytest.raises(RecipeError, match=r"openvla\.yaml:7: embodiment\.control_hz: .*not None\.$"):
+        made.config().build()
+    path.write_text(path.read_text().replace("control_hz: null", "control_hz: 10"))
+    dataset = made.config().build()
+    assert dataset.card.cameras == card.cameras
+    robot = dataset.describe().robot
+    assert robot is not None
+    assert {name: (one.height, one.width) for name, one in robot.cameras.items()} == {
+        "primary": (8, 10),
+        "wrist": (4, 4),
+    }
+    assert [one.name for one in robot.action] == ["action_0", "action_1"]
+    assert dataset[0].states is not None
+    assert dataset[0].states.shape[1] == len(robot.state) == 6
 
 
 def test_without_a_robot_the_lines_to_paste_are_given(made: Made) -> None:
@@ -84,3 +105,23 @@ def test_a_mistake_in_a_card_has_an_address(tmp_path: Path) -> None:
     path.write_text("cameras: {}\n")
     with pytest.raises(RecipeError, match=r"openvla\.yaml:1: cameras"):
         load_card(path)
+
+
+def test_a_key_that_the_data_do_not_have_is_told_with_file_line_and_set(made: Made) -> None:
+    path = made.folder / "openvla.yaml"
+    path.write_text(path.read_text().replace("primary: image", "primary: image_7"))
+    with pytest.raises(
+        RecipeError,
+        match=r"openvla\.yaml:2: cameras\.primary: data set 'toy': there is no 'image_7'\. Did you",
+    ):
+        made.config().build()[0]
+    path.write_text(path.read_text().replace("- joints", "- joint").replace("image_7", "image"))
+    with pytest.raises(
+        RecipeError, match=r"openvla\.yaml:\d+: state\.0: data set 'toy': there is no 'joint'"
+    ):
+        made.config().build()[0]
+
+
+def test_a_key_of_the_recipe_is_not_blamed_on_the_card(made: Made) -> None:
+    with pytest.raises(RecipeError, match=r"^cameras\.primary: data set 'toy': there is no 'front'"):
+        made.config(cameras={"primary": "front"}).build()[0]

@@ -15,7 +15,7 @@ from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.rlds.catalog import catalog, look_up
 from openvla_toolkit.datasets.rlds.features import Dataset, Feature, FeaturesDict, Image, Scalar, Tensor, Text
 from openvla_toolkit.datasets.rlds.writer import RLDSWriter
-from tests.assets.open_x import DATASETS, trajectories
+from tests.conformance.open_x import DATASETS, standardized
 
 SIZE = (8, 10, 3)
 PACKED = {"clip_function_input/base_pose_tool_reached": 7, "gripper_closed": 1}
@@ -39,7 +39,7 @@ WIDTHS = {
 
 def raw_steps(dataset: str) -> dict[str, Any]:
     """Return four steps as the data set would have recorded them, pictures and state included."""
-    entry, (given, expected) = catalog()[dataset], trajectories()[f"{dataset}/4"]
+    entry, (given, expected) = catalog()[dataset], standardized(dataset)[4]
     pixels = np.arange(4 * 8 * 10 * 3).astype(np.uint8).reshape(4, *SIZE)
     seen = given.get("observation", {}) | dict.fromkeys(entry.cameras.values(), pixels)
     parts = expected.get("observation", {})
@@ -80,7 +80,7 @@ def test_a_data_set_is_read_by_its_name(dataset: str, tmp_path: Path) -> None:
     write(tmp_path, dataset)
     data = RLDSConfig(root=tmp_path, dataset=dataset).build()
     episode, robot = data[0], data.describe().robot
-    expected = trajectories()[f"{dataset}/4"][1]["action"]
+    expected = standardized(dataset)[4][1]["action"]
     np.testing.assert_allclose(episode.actions, expected, atol=1e-5)
     assert robot is not None
     assert episode.actions.shape[1] == len(robot.action)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.errors import RecipeError
-from openvla_toolkit.core.images import decode
+from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.interfaces.dataset import WritePlan
 from openvla_toolkit.pipeline.convert import Job, convert
@@ -56,7 +56,14 @@ def test_a_wrong_setting_is_named() -> None:
     robot = SOURCE.build().describe().robot
     assert robot is not None
     plan = WritePlan(
-        name="x", robot=robot, cameras=[], lengths=[1], instructions=["go"], keeps=False, shards=[(0, 1)]
+        name="x",
+        robot=robot,
+        cameras=[],
+        lengths=[1],
+        instructions=["go"],
+        keeps=False,
+        splits={"train": (0, 1)},
+        shards=[(0, 1)],
     )
     with pytest.raises(RecipeError, match="version"):
         RLDSConfig.writer(plan, {"version": "one"})

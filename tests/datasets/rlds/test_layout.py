@@ -55,6 +55,8 @@ def test_what_is_missing_is_said_with_what_is_there(tmp_path: Path) -> None:
     place(tmp_path / "bridge_orig" / "1.0.0")
     with pytest.raises(MissingFile, match=r"Did you mean 'bridge_orig'\? Folders there: bridge_orig\."):
         locate(tmp_path, dataset="bridge_orgi")
+    with pytest.raises(MissingFile, match=r"'openvla data download toto --to .*' fetches it\.$"):
+        locate(tmp_path, dataset="toto")
     with pytest.raises(MissingFile, match=r"has no version 2\.0\.0\. There are: 1\.0\.0\."):
         locate(tmp_path, dataset="bridge_orig", version="2.0.0")
     with pytest.raises(MissingFile, match=r"nowhere does not exist\. Set root to the folder that holds toy"):

@@ -198,11 +198,17 @@ def test_an_address_past_the_end_is_named(made: Made) -> None:
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [
-        ({"cameras": {"primary": "imag"}}, r"^cameras\.primary: there is no 'imag'\. Did you mean 'image'\?"),
-        ({"cameras": {"primary": "joints"}}, r"^cameras\.primary: 'observation/joints' does not hold images"),
-        ({"state": ["joints", "elbow"]}, r"^state\.1: there is no 'elbow'"),
-        ({"instruction": "task"}, r"^instruction: there is no 'task'.*language_instruction"),
-        ({"action": "observation"}, r"^action: there is no 'observation'"),
+        (
+            {"cameras": {"primary": "imag"}},
+            r"^cameras\.primary: data set 'toy': there is no 'imag'\. Did you mean 'image'\?",
+        ),
+        (
+            {"cameras": {"primary": "joints"}},
+            r"^cameras\.primary: data set 'toy': 'observation/joints' does not hold images",
+        ),
+        ({"state": ["joints", "elbow"]}, r"^state\.1: data set 'toy': there is no 'elbow'"),
+        ({"instruction": "task"}, r"^instruction: data set 'toy': there is no 'task'.*language_instruction"),
+        ({"action": "observation"}, r"^action: data set 'toy': there is no 'observation'"),
     ],
 )
 def test_a_key_that_is_not_there_is_named_with_those_that_are(
@@ -267,6 +273,29 @@ def test_an_episode_without_steps_is_empty(made: Made, features: FeaturesDict, c
     assert episode.actions.shape == (0, 2)
     assert episode.states.shape == (0, 5)
     assert len(episode.images["primary"]) == 0
+
+
+def test_an_episode_that_transforms_make_empty_is_named(made: Made) -> None:
+    data = made.config(transforms=[{"name": "skip-idle"}]).build()
+
+    def nothing(trajectory: dict[str, Any]) -> dict[str, Any]:
+        return {
+            key: nothing(value) if isinstance(value, dict) else value[:0] for key, value in trajectory.items()
+        }
+
+    data._episode._transforms = [nothing]
+    with pytest.raises(DataError, match=r"recorded with 2 frames, of which .* 'skip-idle' left 0") as caught:
+        data[0]
+    assert (Path(str(caught.value.file)), caught.value.episode) == (made.shards[0], 0)
+
+
+def test_a_picture_without_bytes_is_named(made: Made, features: FeaturesDict, card: DatasetCard) -> None:
+    episode = made.train[2]
+    episode["steps"]["observation"]["wrist"][1] = b""
+    with pytest.raises(DataError, match="the picture has no bytes") as caught:
+        rewritten(made, features, card, episode)[0]
+    place = (caught.value.episode, caught.value.frame, caught.value.key)
+    assert place == (0, 1, "observation/wrist")
 
 
 def test_a_set_that_is_not_rlds_is_refused(made: Made) -> None:

@@ -60,3 +60,16 @@ def test_two_parts_at_one_percentage_are_a_whole(percent: int, size: int) -> Non
 def test_a_wrong_expression_says_what_there_is(expression: str, reason: str) -> None:
     with pytest.raises(RecipeError, match=reason):
         select(expression, SIZES)
+
+
+def test_where_there_is_one_split_its_division_is_spelled_out() -> None:
+    told = (
+        r"no split 'val'\. There are: train \(21 episodes\)\. To divide it as OpenVLA does, write "
+        r"'split: train\[:95%\]' to train and 'split: train\[95%:\]' to validate\."
+    )
+    with pytest.raises(RecipeError, match=told):
+        select("val", {"train": 21})
+    assert [select(part, {"train": 21}) for part in ("train[:95%]", "train[95%:]")] == [
+        [Part("train", 0, 20)],
+        [Part("train", 20, 21)],
+    ]

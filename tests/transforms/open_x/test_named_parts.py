@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from openvla_toolkit.transforms.open_x.named_parts import kuka
-from tests.assets.open_x import trajectories
+from tests.conformance.open_x import standardized
 
 POSE = "clip_function_input/base_pose_tool_reached"
 
 
 def test_an_unpacked_state_is_taken_as_it_is() -> None:
-    packed, expected = trajectories()["kuka/11"]
+    packed, expected = standardized("kuka")[11]
     plain = {key: expected["observation"][key] for key in (POSE, "gripper_closed")}
     found = kuka({**packed, "observation": {**packed["observation"], **plain}})
     for key, values in plain.items():

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from openvla_toolkit.core.contract import Normalization
 from openvla_toolkit.core.errors import ContractMismatch, UserError
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.core.statistics import Statistics, select_statistics, unnormalize
@@ -60,7 +59,7 @@ class Acting:
         ids = generated[:, -count:].cpu().numpy()
         settings: Any = load("action_tokenizer", "uniform-bins")
         code = settings(bins=self.config.n_action_bins).build(vocabulary_size=self.vocab_size)
-        actions = unnormalize(code.decode(ids), moments, Normalization())
+        actions = unnormalize(code.decode(ids), moments, self.config.action_normalization())
         return actions[0] if len(actions) == 1 else actions
 
     def get_action_dim(self, unnorm_key: str | None = None) -> int:

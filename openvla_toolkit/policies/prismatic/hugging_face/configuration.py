@@ -18,6 +18,7 @@ from transformers import AutoConfig, PretrainedConfig
 from openvla_toolkit.catalog.backbones import language_entry, language_ids, vision_entry
 from openvla_toolkit.checkpoints.formats.plain import is_plain
 from openvla_toolkit.checkpoints.layout import BLOCK
+from openvla_toolkit.core.contract import Normalization
 from openvla_toolkit.core.errors import CheckpointError
 
 __all__ = ["OpenVLAConfig", "PrismaticConfig"]
@@ -206,6 +207,11 @@ class OpenVLAConfig(PrismaticConfig):
         if separator_id != type(self).separator_id:
             self.separator_id = separator_id  # type: ignore[assignment]
         super().__init__(**kwargs)
+
+    def action_normalization(self) -> Normalization:
+        """Return how actions were scaled: as the toolkit's block says, else as published models are."""
+        block = getattr(self, BLOCK, None) or {}
+        return Normalization.model_validate(block.get("policy", {}).get("normalization") or {})
 
     def action_vocabulary(self) -> int:
         """Return the id from which action ids count down, by the original's rule."""

@@ -12,13 +12,15 @@ import openvla_toolkit.core.torchvision_cpu  # noqa: F401
 import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 from PIL import Image
 from transformers import BatchFeature, ProcessorMixin
 from transformers.image_processing_utils import BaseImageProcessor
 
 from openvla_toolkit.checkpoints.tokenizer_files import write_tokenizer
+from openvla_toolkit.core.contract import FrameRecipe
 from openvla_toolkit.core.errors import CheckpointError, UserError
-from openvla_toolkit.policies.prismatic.images import Pixels, Steps, picture_array
+from openvla_toolkit.policies.prismatic.images import Pixels, Steps, checked, picture_array
 
 __all__ = ["PrismaticImageProcessor", "PrismaticProcessor"]
 
@@ -50,9 +52,13 @@ class PrismaticImageProcessor(BaseImageProcessor):
         tvf_normalize_params: Sequence[Mapping[str, Any]] | None = None,
         tvf_do_letterbox: bool | None = None,
         tvf_letterbox_fill: Sequence[int] | None = None,
+        frame: Mapping[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
         """Derive the transforms' parameters where they are not given.
+
+        Args:
+            frame: what becomes of a picture first (a ``FrameRecipe``); the original's classes pass over it.
 
         Raises:
             CheckpointError: a field is missing or contradicts another; names it.
@@ -78,6 +84,8 @@ class PrismaticImageProcessor(BaseImageProcessor):
         self.tvf_letterbox_fill = None if tvf_letterbox_fill is None else list(tvf_letterbox_fill)
         if self.tvf_do_letterbox and self.tvf_letterbox_fill is None:
             self.tvf_letterbox_fill = [int(value * 255) for value in self.means[-1]]
+        if frame is not None:
+            self.frame = FrameRecipe.model_validate(frame).model_dump(mode="json")
         super().__init__(**kwargs)
 
     def steps(self) -> list[Steps]:
@@ -112,7 +120,19 @@ class PrismaticImageProcessor(BaseImageProcessor):
 
     def apply_transform(self, img: Image.Image) -> torch.Tensor:
         """Map one picture to pixels [3 x towers, S, S]."""
-        return torch.from_numpy(Pixels(self.steps())(picture_array(img), camera="image"))
+        return torch.from_numpy(Pixels(self.steps())(self._framed(img), camera="image"))
+
+    def _framed(self, picture: Any) -> NDArray[np.uint8]:
+        pixels = picture_array(picture)
+        if getattr(self, "frame", None) is None:
+            return pixels
+        from openvla_toolkit.core.images.framing import framed  # Numba takes a quarter of a second to import
+
+        return framed(
+            checked(pixels, camera="image"),
+            FrameRecipe.model_validate(self.frame),
+            size=(self.input_sizes[0][1], self.input_sizes[0][2]),
+        )
 
     def preprocess(self, images: Any, return_tensors: str | None = None, **_: Any) -> BatchFeature:
         """Map a picture, or several, to ``pixel_values`` float32 [N, 3 x towers, S, S].
@@ -122,7 +142,7 @@ class PrismaticImageProcessor(BaseImageProcessor):
         """
         pixels = Pixels(self.steps())
         many = images if isinstance(images, (list, tuple)) else [images]
-        stacked = np.stack([pixels(picture_array(image), camera="image") for image in many])
+        stacked = np.stack([pixels(self._framed(image), camera="image") for image in many])
         return BatchFeature(data={"pixel_values": stacked}, tensor_type=return_tensors)
 
     def _resize_params(self) -> list[dict[str, Any]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from openvla_toolkit.interfaces.dataset import DatasetConfig
+from pydantic import Field
+
+from openvla_toolkit.datasets.episode_files import EpisodeFilesConfig
 from openvla_toolkit.interfaces.embodiment import AnyEmbodiment
 
 if TYPE_CHECKING:
@@ -14,17 +15,13 @@ if TYPE_CHECKING:
 __all__ = ["NpzEpisodesConfig"]
 
 
-class NpzEpisodesConfig(DatasetConfig):
-    """Episodes stored one per ``.npz`` file, with one camera."""
+class NpzEpisodesConfig(EpisodeFilesConfig):
+    """Episodes of our laboratory's recorder, one per ``.npz`` file."""
+
+    pattern: ClassVar[str] = "*.npz"
 
     name: Literal["npz-episodes"] = "npz-episodes"
-    root: Path
-    """The folder that holds the ``.npz`` files."""
-    dataset: str = "npz"
-    """The name that the statistics get in the checkpoint."""
-    camera: str = "primary"
-    """The robot's camera that was recorded."""
-    embodiment: AnyEmbodiment
+    embodiment: AnyEmbodiment | None = Field(default="widowx", validate_default=True)
     """The robot that was recorded."""
 
     def build(self) -> NpzEpisodes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from openvla_toolkit.core.contract import DIALECTS, Normalization
 from openvla_toolkit.core.errors import ContractMismatch, UserError
 from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
 from tests.policies.prismatic.hugging_face.conftest import Words
@@ -24,21 +26,42 @@ def processor(folder: Any) -> Any:
     return AutoProcessor.from_pretrained(folder)
 
 
+def unconstrained(policy: OpenVLAPolicy, model: Any) -> OpenVLAPolicy:
+    """Let the policy answer any id, as ``generate`` does."""
+    from openvla_toolkit.action_heads import TokensConfig
+
+    policy.head = TokensConfig(constrain=False).build(
+        vocabulary_size=model.vocab_size,
+        end_id=policy.tokenizer.eos_token_id,  # type: ignore[arg-type]
+        separator_id=model.config.separator_id,
+    )
+    return policy
+
+
 def test_actions_are_those_of_the_policy_without_constraint(
     model: Any, processor: Any, seeded: OpenVLAPolicy, picture: Image.Image
 ) -> None:
-    from openvla_toolkit.action_heads import TokensConfig
-
-    head = TokensConfig(constrain=False)
-    seeded.head = head.build(
-        vocabulary_size=model.vocab_size,
-        end_id=seeded.tokenizer.eos_token_id,  # type: ignore[arg-type]
-        separator_id=model.config.separator_id,
-    )
-    expected = seeded.predict_action(picture, "push the red cube", unnorm_key="toy")
+    expected = unconstrained(seeded, model).predict_action(picture, "push the red cube", unnorm_key="toy")
     action = model.predict_action(**processor(PROMPT, picture), unnorm_key="toy", do_sample=False)
     assert action.dtype == np.float64
     np.testing.assert_array_equal(action, expected)
+
+
+def test_actions_are_scaled_as_the_policy_scales_them(
+    processor: Any, seeded: OpenVLAPolicy, picture: Image.Image, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForImageTextToText
+
+    rule = Normalization(**DIALECTS["lerobot-mean-std"])
+    plain = seeded.predict_action(picture, "push the red cube", unnorm_key="toy")
+    seeded.config = seeded.config.model_copy(update={"normalization": rule})
+    seeded.contract = seeded.contract.model_copy(update={"normalization": rule})
+    seeded.save(tmp_path)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path, dtype=torch.float32).eval()
+    expected = unconstrained(seeded, model).predict_action(picture, "push the red cube", unnorm_key="toy")
+    action = model.predict_action(**processor(PROMPT, picture), unnorm_key="toy", do_sample=False)
+    np.testing.assert_array_equal(action, expected)
+    assert (expected != plain).any()
 
 
 def test_a_prompt_that_ends_in_the_separator_is_not_given_a_second(model: Any, words: Words) -> None:

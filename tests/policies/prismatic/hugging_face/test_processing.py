@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from transformers import AutoImageProcessor, AutoProcessor
 
-from openvla_toolkit.core.contract import ImageRecipe
+from openvla_toolkit.core.contract import FrameRecipe, ImageRecipe
 from openvla_toolkit.core.errors import CheckpointError, UserError
+from openvla_toolkit.core.images.framing import framed
 from openvla_toolkit.policies.prismatic.hugging_face import PrismaticImageProcessor
 from openvla_toolkit.policies.prismatic.images import Pixels
 
@@ -75,6 +76,18 @@ def test_what_is_written_is_read_again(tmp_path: Path, picture: Image.Image) -> 
     assert written["tvf_normalize_params"][0]["mean"] == [float(np.float32(value)) for value in DINO]
     again = PrismaticImageProcessor.from_pretrained(tmp_path)
     np.testing.assert_array_equal(again(picture)["pixel_values"], processor(picture)["pixel_values"])
+
+
+def test_a_frame_is_made_first_and_written(tmp_path: Path, picture: Image.Image) -> None:
+    frame = FrameRecipe(resample="fused", crop=0.5)
+    processor = PrismaticImageProcessor(**FUSED, frame=frame.model_dump(mode="json"))
+    middle = framed(np.asarray(picture), frame, size=(28, 28))
+    wanted = PrismaticImageProcessor(**FUSED)(Image.fromarray(middle))["pixel_values"]
+    np.testing.assert_array_equal(processor(picture)["pixel_values"], wanted)
+    np.testing.assert_array_equal(processor.apply_transform(picture), wanted[0])
+    processor.save_pretrained(tmp_path)
+    again = PrismaticImageProcessor.from_pretrained(tmp_path)
+    np.testing.assert_array_equal(again(picture)["pixel_values"], wanted)
 
 
 def test_the_whole_processor_is_found_and_written(folder: Path, tmp_path: Path, picture: Image.Image) -> None:
