@@ -43,7 +43,15 @@ MADE_OF_BOTH = (
     "tests/policies/prismatic/test_full_size.py",
     *(
         f"tests/conformance/test_{name}.py"
-        for name in ("hugging_face", "activations", "decoding", "policies", "adapters", "train_step")
+        for name in (
+            "hugging_face",
+            "activations",
+            "decoding",
+            "policies",
+            "adapters",
+            "train_step",
+            "lora_training",
+        )
     ),
 )
 """Tests of models and of the Hugging Face classes."""

@@ -188,7 +188,8 @@ def _cli() -> str:
         assert command is not None
         parts += _helps(command, click.Context(command, info_name=verb, parent=group), f"## openvla {verb}")
     codes = (
-        "0 done, 1 something failed, 2 the user can mend it, 130 interrupted. "
+        "0 done, 1 something failed, 2 the user can mend it; stopped by a signal 128 + its number: 130 for "
+        "Ctrl-C, 143 for SIGTERM, 138 for SIGUSR1 (on Linux). "
         "`--debug` anywhere on the line shows the traceback."
     )
     return _page("Command line", *parts, "## Exit codes", codes)

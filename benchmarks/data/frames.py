@@ -13,8 +13,8 @@ from benchmarks.data.peers import figure
 from benchmarks.data.throughput import BATCH, SECONDS, WORKERS, frames_per_second, source
 from benchmarks.rows import Row, interleaved, spread
 from openvla_toolkit.core.contract import ImageRecipe
+from openvla_toolkit.core.data_sections import Augment, Frames
 from openvla_toolkit.core.images.decoding import decode
-from openvla_toolkit.core.sections import Augment, Frames
 from openvla_toolkit.pipeline.frames import FrameMaker, frame_maker
 
 __all__ = ["measure", "rate_row"]

@@ -76,7 +76,7 @@ def rlds_set() -> DatasetConfig:
         ) as writer:
             for number in range(EPISODES):
                 writer.write(_episode(number))
-    return _config("rlds", {"root": root, "dataset": "leaves"})
+    return _config("rlds", {"root": root / "leaves", "dataset": "leaves"})
 
 
 def large_rlds_set() -> DatasetConfig:
@@ -90,7 +90,7 @@ def large_rlds_set() -> DatasetConfig:
             for _ in range(COPIES):
                 for episode in episodes:
                     writer.write_serialized(episode)
-    return _config("rlds", {"root": root, "dataset": "many_leaves"})
+    return _config("rlds", {"root": root / "many_leaves", "dataset": "many_leaves"})
 
 
 def lerobot_set(kind: str) -> DatasetConfig:

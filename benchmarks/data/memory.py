@@ -20,9 +20,9 @@ from benchmarks.data.generated import data_folder, scratch
 from benchmarks.data.throughput import Stacked
 from benchmarks.rows import Row, interleaved, spread
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.hooks import Observers
 from openvla_toolkit.core.registry import load
-from openvla_toolkit.core.sections import Loader
 from openvla_toolkit.datasets.rlds.card import DatasetCard
 from openvla_toolkit.datasets.rlds.features import Dataset, FeaturesDict, Image, Tensor, Text
 from openvla_toolkit.datasets.rlds.writer import RLDSWriter, serialize_episode

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.rows import Row
-from openvla_toolkit.core.sections import Shuffle
+from openvla_toolkit.core.data_sections import Shuffle
 from openvla_toolkit.pipeline.sampler import MixtureSampler, Source
 
 __all__ = ["Mixing", "Recorded", "drawn", "measure", "mixing", "recorded", "through_buffer"]

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.hooks import Observers
-from openvla_toolkit.core.sections import Loader
 from openvla_toolkit.core.types import ConversationSample, Observation, Sample
 from openvla_toolkit.interfaces.dataset import DatasetConfig
 from openvla_toolkit.pipeline.frames import FrameMaker

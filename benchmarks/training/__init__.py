@@ -1,4 +1,4 @@
-"""What the train stage costs beside a hand-written PyTorch loop with the same policy, data and optimizer."""
+"""What the train stage costs beside a hand-written PyTorch loop, and what its checkpoints cost."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from benchmarks.rows import Row, interleaved, spread
+from benchmarks.training.checkpoints import measure_stall
 from openvla_toolkit.core.hooks import Observers, observe
 from openvla_toolkit.core.registry import by_name
 from openvla_toolkit.core.sections import Batch, Optimizer, Train
@@ -42,6 +43,7 @@ def measure() -> list[Row]:
             },
             repeats=REPEATS,
         )
+        stall = measure_stall(_policy(prepared), _batch(prepared), Path(folder) / "checkpoints")
     ours, peer = statistics.median(figures["ours"]), statistics.median(figures["peer"])
     settings = {
         "model": f"ViT {DEPTH} x {WIDTH}, Llama {DEPTH} x {WIDTH}, two {VIEW} pixel views, fp32, CPU",
@@ -64,7 +66,8 @@ def measure() -> list[Row]:
             target=f"ratio >= {TARGET}",
             met=ours / peer >= TARGET,
             settings=settings,
-        )
+        ),
+        *stall,
     ]
 
 
@@ -112,6 +115,13 @@ def _bare(prepared: list[Prepared]) -> float:
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
     return (STEPS - WARMUP) * BATCH / (time.perf_counter() - began)
+
+
+def _batch(prepared: list[Prepared]) -> Mapping[str, Any]:
+    policy = _policy(prepared)
+    (samples,), _ = sources(prepared, policy.contract, seed=0, tell=Observers([]).tell)
+    chosen = [samples.sample(number, number=number) for number in range(BATCH)]
+    return policy.processor.collate([policy.processor.encode(sample) for sample in chosen])
 
 
 def _data(folder: Path) -> list[Prepared]:

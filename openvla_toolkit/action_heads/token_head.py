@@ -33,6 +33,7 @@ class TokenHead:
         self._code = config.action_tokenizer.build(vocabulary_size=vocabulary_size)
         self._end_id = end_id
         self._values: dict[torch.device, Tensor] = {}
+        self._ids: dict[torch.device, Tensor] = {}
         self.targets: Targets = TokenTargets(
             self._code, end_id=end_id, separator_id=separator_id, predict_stop=config.predict_stop
         )
@@ -45,25 +46,53 @@ class TokenHead:
         logits = model(batch["input_ids"], batch["pixel_values"], batch["image_rows"], wanted)
         targets = labels[wanted]
         of_robot = batch["is_action"][:, None].expand_as(wanted)[wanted]
-        return LossReport(
-            total=F.cross_entropy(logits, targets, reduction="sum"),
-            count=wanted.sum(),
-            metrics=self._metrics(logits.detach(), targets, of_robot),
+        report = LossReport(
+            total=F.cross_entropy(logits, targets, reduction="sum"), count=wanted.sum(), metrics={}
         )
+        return self._told(report, logits.detach(), targets, of_robot, rows=batch["is_action"])
 
     @torch.no_grad()
-    def _metrics(self, logits: Tensor, targets: Tensor, of_robot: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return accuracy and L1 distance over action ids, and accuracy over the answers of conversations."""
+    def _told(
+        self, report: LossReport, logits: Tensor, targets: Tensor, of_robot: Tensor, *, rows: Tensor
+    ) -> LossReport:
+        """Add accuracy and L1 distance over action ids, and accuracy over the answers of conversations."""
         guesses = logits.argmax(dim=-1)
         right = guesses == targets
         action, text = of_robot & (targets != self._end_id), ~of_robot
         values = self._decoded(logits)
         distance = (values[guesses] - values[targets]).abs()
-        return {
-            "token_accuracy": ((right & action).sum(), action.sum()),
-            "l1": ((distance * action).sum(), action.sum()),
-            "text_accuracy": ((right & text).sum(), text.sum()),
-        }
+
+        places, robots = action.nonzero().squeeze(1), rows.nonzero().squeeze(1)
+        width = len(places) // max(len(robots), 1)
+
+        def table(numbers: Tensor) -> Tensor:
+            """Lay the numbers of action ids out [B, N]; every row of a robot has as many, in order."""
+            own = numbers[places].view(len(robots), width)
+            return own.new_zeros(len(rows), width).index_copy_(0, robots, own)
+
+        counted = table(action)
+        return report._replace(
+            metrics={
+                "token_accuracy": ((right & action).sum(), action.sum()),
+                "l1": ((distance * action).sum(), action.sum()),
+                "text_accuracy": ((right & text).sum(), text.sum()),
+            },
+            details={"token_accuracy": (table(right), counted), "l1": (table(distance), counted)},
+            chosen=table(self._choice(logits)),
+        )
+
+    def _choice(self, logits: Tensor) -> Tensor:
+        """Return the ids [K] that acting would choose."""
+        if not self._constrain:
+            return logits.argmax(dim=-1)
+        allowed = self._allowed(logits.device)
+        return allowed[logits[:, allowed].argmax(dim=-1)]
+
+    def _allowed(self, device: torch.device) -> Tensor:
+        """Return every id of an action."""
+        if device not in self._ids:
+            self._ids[device] = torch.from_numpy(self._code.ids()).to(device)
+        return self._ids[device]
 
     def _decoded(self, logits: Tensor) -> Tensor:
         """Return what every id [V] stands for, normalised; every id has a value, as in the original."""
@@ -80,9 +109,7 @@ class TokenHead:
     @torch.inference_mode()
     def decode_ids(self, model: Any, batch: Mapping[str, Tensor], *, count: int) -> NDArray[np.int64]:
         """Return the ids [B, count] that follow the prompts, the likeliest one at each step."""
-        allowed = (
-            torch.from_numpy(self._code.ids()).to(batch["input_ids"].device) if self._constrain else None
-        )
+        allowed = self._allowed(batch["input_ids"].device) if self._constrain else None
 
         def choose(hidden: Tensor) -> Tensor:
             best = model.logits(hidden, allowed).argmax(dim=-1)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, BLOCK, CONFIG_FILE
+from openvla_toolkit.checkpoints.layout import BLOCK, CONFIG_FILE
 from openvla_toolkit.checkpoints.locate import locate
 from openvla_toolkit.core.devices import usable_device
 from openvla_toolkit.core.errors import CheckpointError, UserError
@@ -66,7 +66,7 @@ def read_settings(
     from openvla_toolkit.checkpoints.formats.reading import read_content
 
     file = place / CONFIG_FILE
-    if file.is_file() and not (place / ADAPTER_FILE).is_file() and is_own(place):
+    if file.is_file() and is_own(place):
         settings = field(read_json(file), f"{BLOCK}.policy", dict, place=file)
     else:
         settings = dict(read_content(place, base=base, tokenizer=tokenizer).policy)

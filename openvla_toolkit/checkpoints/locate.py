@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from openvla_toolkit.catalog.models import available_models, model_entry
@@ -10,10 +11,20 @@ from openvla_toolkit.checkpoints.layout import ADAPTER_FILE, CONFIG_FILE, checkp
 from openvla_toolkit.core.errors import CheckpointError, MissingFile, UserError, did_you_mean
 from openvla_toolkit.core.storage import is_partial
 
-__all__ = ["locate", "shipped_policies"]
+__all__ = ["at_hand", "locate", "shipped_policies"]
 
 _SHIPPED = Path(__file__).parents[1] / "catalog" / "policies"
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Remote:
+    """A model on the hub."""
+
+    repository: str
+    folder: str = ""
+    files: tuple[str, ...] = ()
+    """Those in the folder that make the model; empty for all that a Hugging Face model has."""
 
 
 def locate(source: str | Path) -> Path:
@@ -28,6 +39,30 @@ def locate(source: str | Path) -> Path:
         CheckpointError: the folder holds no whole checkpoint, or the hub refuses.
         MissingFile: nothing goes by that name.
     """
+    found = _found(source)
+    return _from_hub(found) if isinstance(found, _Remote) else found
+
+
+def at_hand(source: str | Path) -> Path | None:
+    """Return what ``locate`` would, or None where the hub would have to be asked for it.
+
+    Raises:
+        CheckpointError: the folder holds no whole checkpoint.
+        MissingFile: nothing goes by that name.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    found = _found(source)
+    if not isinstance(found, _Remote):
+        return found
+    try:
+        return Path(snapshot_download(found.repository, local_files_only=True)) / found.folder
+    except LocalEntryNotFoundError:
+        return None
+
+
+def _found(source: str | Path) -> Path | _Remote:
     path = Path(source).expanduser()
     if path.is_dir():
         return _in_folder(path)
@@ -39,7 +74,7 @@ def locate(source: str | Path) -> Path:
     if not path.exists() and (published := _published(str(source))):
         return published
     if not path.exists() and _HUB_ID.fullmatch(str(source)):
-        return _from_hub(str(source))
+        return _Remote(str(source))
     names = ", ".join(shipped) or "none"
     near = did_you_mean(str(source), [*shipped, *available_models()])
     raise MissingFile(
@@ -70,8 +105,8 @@ def _in_folder(path: Path) -> Path:
     )
 
 
-def _published(name: str) -> Path | None:
-    """Return where a model of the catalog lies, fetched when needed; None when the catalog has none such."""
+def _published(name: str) -> _Remote | None:
+    """Return where the hub has a model of the catalog; None when the catalog has none such."""
     try:
         entry = model_entry(name)
     except UserError:
@@ -80,19 +115,19 @@ def _published(name: str) -> Path | None:
         raise MissingFile(
             f"no weights of '{name}' were released; 'openvla models describe {name}' tells more."
         )
-    files = [f"{entry.folder}/{file}".lstrip("/") for file in entry.files]
-    return _from_hub(entry.repository, only=files or None) / entry.folder
+    return _Remote(entry.repository, entry.folder, entry.files)
 
 
-def _from_hub(name: str, *, only: list[str] | None = None) -> Path:
+def _from_hub(model: _Remote) -> Path:
     """Fetch a repository's files, or some of them; ``.pt`` only where it has nothing in safetensors."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
-    other = ["*.bin", "*.msgpack", "*.h5", "*.gguf"]
+    name, other = model.repository, ["*.bin", "*.msgpack", "*.h5", "*.gguf"]
     try:
-        if only is not None:
-            return Path(snapshot_download(name, allow_patterns=only))
+        if model.files:
+            only = [f"{model.folder}/{file}".lstrip("/") for file in model.files]
+            return Path(snapshot_download(name, allow_patterns=only)) / model.folder
         folder = Path(snapshot_download(name, ignore_patterns=[*other, "*.pt"]))
         if any(folder.glob("*.safetensors")):
             return folder

@@ -7,16 +7,20 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from openvla_toolkit.core.errors import OpenVLAError, RecipeErrors
+from openvla_toolkit.core.errors import OpenVLAError, RankLost, RecipeErrors
+from openvla_toolkit.core.worker import leave_last_words
 
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run a verb and exit: 0 done, 1 failed, 2 the user can mend it, 130 interrupted."""
+    """Run a verb and exit: 0 done, 1 failed, 2 the user can mend it, 128 + N stopped by signal N."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     words = [word for word in given if word != "--debug"] or ["--help"]
-    sys.exit(_guarded(words, show_traceback="--debug" in given))
+    status = _guarded(words, show_traceback="--debug" in given)
+    if status and _is_a_rank():
+        _leave(status)
+    sys.exit(status)
 
 
 def _guarded(words: list[str], *, show_traceback: bool) -> int:
@@ -32,15 +36,13 @@ def _guarded(words: list[str], *, show_traceback: bool) -> int:
     except OpenVLAError as error:
         if show_traceback:
             _trace()
-        lines = error.errors if isinstance(error, RecipeErrors) else [error]
-        return _failed("\n".join(f"error: {line}" for line in lines), error.exit_code)
+        return _told(error)
     except Exception as error:
         if show_traceback:
             _trace()
         what = " ".join(str(error).split())
-        return _failed(
-            f"internal error: {type(error).__name__}: {what}; run again with --debug to see where.", 1
-        )
+        said = f"internal error: {type(error).__name__}: {what}; run again with --debug to see where."
+        return 1 if leave_last_words(said, lost=False) else _failed(said, 1)
 
 
 def _invoke(words: list[str]) -> int:
@@ -61,12 +63,31 @@ def _invoke(words: list[str]) -> int:
     return status if isinstance(status, int) else 0
 
 
+def _told(error: OpenVLAError) -> int:
+    """Say what went wrong: to the launcher that asked for it, else on stderr."""
+    lines = error.errors if isinstance(error, RecipeErrors) else [error]
+    if leave_last_words("\n".join(map(str, lines)), lost=isinstance(error, RankLost)):
+        return error.exit_code
+    return _failed("\n".join(f"error: {line}" for line in lines), error.exit_code)
+
+
+def _leave(status: int) -> NoReturn:
+    """End a rank that failed at once: what waits for the other ranks in the background would keep it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _trace() -> None:
     import traceback
 
     traceback.print_exc()
 
 
+def _is_a_rank() -> bool:
+    return os.environ.get("WORLD_SIZE", "1") != "1"
+
+
 def _failed(message: str, code: int) -> int:
-    sys.stderr.write(f"{message}\n")
+    sys.stderr.write(f"[rank {os.environ.get('RANK')}] {message}\n" if _is_a_rank() else f"{message}\n")
     return code

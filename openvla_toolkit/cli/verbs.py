@@ -14,6 +14,7 @@ __all__ = ["VERBS", "openvla"]
 
 VERBS = {
     "run": "Run the stages of a recipe: prepare, train, evaluate, export, benchmark.",
+    "plan": "Predict memory and time of a training, and say what would make it fit.",
     "check": "Say whether recipes are valid.",
     "show": "Print a recipe with every default filled in, or the JSON Schema of recipes.",
     "data": "Index, measure, inspect, view, convert and download data sets.",

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["ComponentConfig", "Section"]
+__all__ = ["ComponentConfig", "Section", "bare_name"]
 
 
 class Section(BaseModel):
@@ -37,3 +37,8 @@ class ComponentConfig(Section):
     def build(self, *args: Any, **kwargs: Any) -> Any:
         """Make the component that these settings describe."""
         raise TypeError(f"{type(self).__name__} does not define build().")
+
+
+def bare_name(value: object) -> object:
+    """Turn a bare text into ``{name: text}``; leave everything else to pydantic."""
+    return {"name": value} if isinstance(value, str) else value

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined, to_jsonable_python
 
+from openvla_toolkit.core.component import ComponentConfig, Section
 from openvla_toolkit.core.registry import ByName
 
 __all__ = ["FieldDescription", "describe_fields", "field_docs", "type_name"]
@@ -34,13 +35,21 @@ class FieldDescription(NamedTuple):
 
 
 def describe_fields(model: type[BaseModel]) -> list[FieldDescription]:
-    """Describe the fields of a settings class, ``name`` left out."""
+    """Describe the fields of a settings class, ``name`` left out.
+
+    Of a component's settings that are sections, the fields follow, as ``lora.rank``.
+    """
     docs = field_docs(model)
-    return [
-        FieldDescription(name, _field_type(field), field.is_required(), _default(field), docs[name])
-        for name, field in model.model_fields.items()
-        if name != "name"
-    ]
+    described = []
+    for name, field in model.model_fields.items():
+        if name == "name":
+            continue
+        described.append(
+            FieldDescription(name, _field_type(field), field.is_required(), _default(field), docs[name])
+        )
+        for section in _sections(field) if issubclass(model, ComponentConfig) else ():
+            described += [one._replace(name=f"{name}.{one.name}") for one in describe_fields(section)]
+    return described
 
 
 def field_docs(model: type[BaseModel]) -> dict[str, str]:
@@ -72,6 +81,13 @@ def type_name(annotation: Any) -> str:
         inside = ", ".join("..." if one is Ellipsis else type_name(one) for one in arguments)
         return f"{getattr(origin, '__name__', origin)}[{inside}]"
     return getattr(annotation, "__name__", str(annotation))
+
+
+def _sections(field: FieldInfo) -> Iterator[type[Section]]:
+    """Yield the sections that a field holds, but not the components."""
+    for one in (field.annotation, *get_args(field.annotation)):
+        if inspect.isclass(one) and issubclass(one, Section) and not issubclass(one, ComponentConfig):
+            yield one
 
 
 def _strings_under_fields(model: type[BaseModel]) -> Iterator[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from openvla_toolkit.core.errors import UserError
+from openvla_toolkit.core.ranks import Ranks
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +17,8 @@ def usable_device(name: str, *, setting: str) -> torch.device:
     """Return the device ``cpu``, ``cuda``, ``cuda:1``, ... after making sure that it can hold numbers.
 
     Args:
-        name: ``auto`` is a CUDA device where there is one, else the CPU.
+        name: ``auto`` is a CUDA device where there is one, else the CPU. Of several processes on a machine
+            each takes the CUDA device of its local rank, whichever is named.
         setting: how the user calls what was given, for the error.
 
     Raises:
@@ -26,6 +28,15 @@ def usable_device(name: str, *, setting: str) -> torch.device:
 
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    ranks = Ranks.here()
+    if name.startswith("cuda") and ranks.world_size > 1:
+        if ranks.local_rank >= torch.cuda.device_count():
+            raise UserError(
+                f"{setting} '{name}': rank {ranks.rank} has no GPU of its own, there are "
+                f"{torch.cuda.device_count()} for {ranks.local_world_size} processes. Start one for each."
+            )
+        name = f"cuda:{ranks.local_rank}"
+        torch.cuda.set_device(ranks.local_rank)
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

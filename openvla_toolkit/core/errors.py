@@ -4,10 +4,14 @@
     ├── DataError                     bytes on disk are not what their format promises
     ├── CheckpointError               a checkpoint is missing, half-written or of another architecture
     ├── TrainingError                 training cannot go on (non-finite loss, exhausted data, ...)
+    │   ├── NotFinite                 a step's loss or gradient is not finite; nothing was updated
+    │   ├── NotAsTrained              a checkpoint does not act as it was trained
+    │   └── RankLost                  another process of the run is gone, or makes no progress
+    ├── RankFailed                    a process that a launcher started failed; its exit code
     ├── DownloadError                 a file cannot be fetched, or arrived damaged
     ├── EpisodeError                  an episode of an evaluation could not be run to its end
     ├── StorageError                  the disk is full or refuses to be written
-    ├── RunInterrupted                Ctrl-C or SIGTERM, after a checkpoint was saved; exit code 130
+    ├── RunInterrupted                Ctrl-C, SIGTERM or SIGUSR1, after a checkpoint was saved; 128 + N
     └── UserError                     the user can mend it by changing what they typed; exit code 2
         ├── RecipeError               the recipe has a mistake; carries file, line and path
         │   └── RecipeErrors          it has several; carries them all
@@ -24,6 +28,8 @@ Messages are whole sentences: they name the thing, the place, what was expected 
 from __future__ import annotations
 
 import difflib
+import math
+import signal
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -41,7 +47,11 @@ __all__ = [
     "EpisodeError",
     "MissingDependency",
     "MissingFile",
+    "NotAsTrained",
+    "NotFinite",
     "OpenVLAError",
+    "RankFailed",
+    "RankLost",
     "RecipeError",
     "RecipeErrors",
     "RunInterrupted",
@@ -101,6 +111,32 @@ class TrainingError(OpenVLAError):
     """Training cannot go on."""
 
 
+class NotFinite(TrainingError):
+    """A step's loss or gradient is not finite, on all ranks alike; nothing was updated."""
+
+    def __init__(self, *, loss: float, grad_norm: float) -> None:
+        self.loss, self.grad_norm = loss, grad_norm
+        what = f"the norm of the gradient is {grad_norm}, of a loss of {loss:.6g}"
+        self.what = what if math.isfinite(loss) else f"the loss is {loss}"
+        super().__init__(f"{self.what}; lower train.optimizer.lr, keep train.clip_norm on, or train in fp32.")
+
+
+class NotAsTrained(TrainingError):
+    """What a checkpoint does when it acts is not what it learned: both sides are named."""
+
+
+class RankLost(TrainingError):
+    """Another process of the run is gone, or makes no progress: it is the one to ask for the reason."""
+
+
+class RankFailed(OpenVLAError):
+    """A process that a launcher started failed: which one, how it ended, and its last error."""
+
+    def __init__(self, reason: str, *, code: int = 1) -> None:
+        self.exit_code = code
+        super().__init__(reason)
+
+
 class DownloadError(OpenVLAError):
     """A file cannot be fetched, or arrived damaged; names it and the reason."""
 
@@ -114,9 +150,15 @@ class StorageError(OpenVLAError):
 
 
 class RunInterrupted(OpenVLAError):
-    """The run was stopped by a signal after it had saved its state."""
+    """The run was stopped by a signal after it had saved its state.
 
-    exit_code = 130
+    The exit code is the shells': 128 + the number of the signal, 130 for Ctrl-C, 143 for SIGTERM, 138 for
+    SIGUSR1 on Linux. Queues that see 143 or 138 may start the same command again, with ``--resume``.
+    """
+
+    def __init__(self, reason: str, *, number: int = signal.SIGINT) -> None:
+        self.exit_code = 128 + number
+        super().__init__(reason)
 
 
 class UserError(OpenVLAError):

@@ -11,10 +11,11 @@ from pydantic import BeforeValidator, Field, PrivateAttr, SerializeAsAny, Valida
 
 from openvla_toolkit.core.complaints import recipe_error
 from openvla_toolkit.core.component import ComponentConfig, Section
+from openvla_toolkit.core.data_sections import Prepare
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.layers import Layered, copied, overridden, read_layers
 from openvla_toolkit.core.registry import by_name, load
-from openvla_toolkit.core.sections import Benchmark, Prepare, Train
+from openvla_toolkit.core.sections import Benchmark, Train
 
 __all__ = ["DEFAULT_OBSERVERS", "ObserverByName", "Recipe"]
 
@@ -73,6 +74,8 @@ class Recipe(Section):
     """What the policy is exported to."""
     benchmark: Benchmark | None = None
     """How fast the policy is."""
+    launcher: Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("launcher"))] | None = None
+    """How the processes of the run are started; one process by default, and what torchrun started stays."""
     observers: list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("observer"))]] = Field(
         default_factory=_default_observers
     )

@@ -6,12 +6,12 @@ from typing import Any, get_args
 
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 
+from openvla_toolkit.core.component import bare_name
 from openvla_toolkit.core.contract import DIALECTS, by_dialect
 from openvla_toolkit.core.describe import field_docs
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.core.registry import ByName
-from openvla_toolkit.core.sections import bare_name
 
 __all__ = ["recipe_schema"]
 

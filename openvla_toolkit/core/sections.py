@@ -1,90 +1,52 @@
-"""The sections of a recipe that are not components."""
+"""The sections of a recipe that are not components: how a policy is trained and measured."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SerializeAsAny, model_validator
+from pydantic import BeforeValidator, Field, SerializeAsAny, model_validator
 
-from openvla_toolkit.core.component import ComponentConfig, Section
-from openvla_toolkit.core.contract import FrameRecipe
+from openvla_toolkit.core.component import ComponentConfig, Section, bare_name
+from openvla_toolkit.core.data_sections import Frames, Loader
 from openvla_toolkit.core.registry import by_name
 
 __all__ = [
-    "Augment",
+    "EMA",
     "Batch",
     "Benchmark",
-    "Filters",
-    "Frames",
-    "Goals",
-    "Loader",
-    "Operation",
+    "KeepBest",
+    "OnNonfinite",
     "Optimizer",
-    "Prepare",
-    "RandomCrop",
+    "ParameterGroup",
     "Schedule",
-    "Shuffle",
+    "SelfCheck",
     "Train",
-    "bare_name",
+    "Validation",
+    "bare_action",
+    "bare_metric",
 ]
 
 
-def bare_name(value: object) -> object:
-    """Turn a bare text into ``{name: text}``; leave everything else to pydantic."""
-    return {"name": value} if isinstance(value, str) else value
+class ParameterGroup(Section):
+    """Parameters that learn at a rate or with a decay of their own."""
+
+    match: str
+    """Pattern of their names (``vision_backbone.*``); the first entry that fits counts."""
+    lr: float | None = Field(default=None, gt=0)
+    """Peak learning rate, which the schedule scales; None takes the optimizer's."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Of matrices; None takes the optimizer's."""
 
 
-def _rising(value: tuple[float, float]) -> tuple[float, float]:
-    if not 0 <= value[0] <= value[1]:
-        raise ValueError("a range goes from a number to one that is no smaller, both 0 or more.")
-    return value
+class EMA(Section):
+    """A running mean of the trained parameters, in fp32 (exponential moving average)."""
 
-
-def _belongs(section: Goals | Shuffle, choice: str, *keys: str) -> None:
-    """Refuse settings of ``choice`` where ``name`` is another; a default that is written out will do."""
-    for key in keys:
-        default = type(section).model_fields[key].default
-        if section.name != choice and getattr(section, key) != default:
-            raise ValueError(f"'{key}' is a setting of '{choice}', and 'name' is '{section.name}'.")
-
-
-class Prepare(Section):
-    """How data is made ready: read through once, indexed, measured."""
-
-    executor: Annotated[
-        SerializeAsAny[ComponentConfig], BeforeValidator(by_name("executor", default="processes"))
-    ] = Field(default="processes", validate_default=True)
-    """Where the work is done."""
-
-
-class Filters(Section):
-    """From which episodes of a data set no samples are made; statistics are of all episodes either way.
-
-    They are applied in this order, to the numbers as the policy is given them: normalised. A normalisation
-    that clips, as OpenVLA's does, leaves none beyond 1: a limit of 1 or more is refused there.
-    """
-
-    unlabeled: Literal["refuse", "drop", "keep"] = "refuse"
-    """Episodes that tell the robot nothing at any frame; ``drop`` is what OpenVLA does."""
-    max_action: float | None = Field(default=None, gt=0)
-    """Drop episodes in which a number of an action is larger, either way; null for no limit."""
-    max_state: float | None = Field(default=None, gt=0)
-    """Drop episodes in which a number of a state is larger, either way; null for no limit."""
-
-
-class Goals(Section):
-    """Which later frame of the episode a policy is shown as its goal, where it wants one."""
-
-    name: Literal["uniform", "last-upweighted", "geometric"] = "uniform"
-    """``uniform``: any later frame; ``last-upweighted``: the later in the episode, the more often its last;
-    ``geometric``: each frame later is ``discount`` times as likely."""
-    discount: float = Field(default=0.99, gt=0, lt=1)
-    """Of ``geometric``."""
-
-    @model_validator(mode="after")
-    def _discount_belongs_to_geometric(self) -> Goals:
-        _belongs(self, "geometric", "discount")
-        return self
+    decay: float = Field(default=0.999, gt=0, lt=1)
+    """Share of the mean that stays when a step's weights are taken in."""
+    every: int = Field(default=1, gt=0)
+    """Steps after which the weights are taken in."""
+    use: bool = False
+    """Write the mean into checkpoints in place of the trained weights, which are kept to train on from."""
 
 
 class Optimizer(Section):
@@ -98,7 +60,11 @@ class Optimizer(Section):
     eps: float = Field(default=1e-8, gt=0)
     """Added to the root of the mean square."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Decoupled weight decay (AdamW)."""
+    """Decoupled weight decay (AdamW); of matrices only, vectors and biases do not decay."""
+    groups: tuple[ParameterGroup, ...] = ()
+    """Parameters that learn differently from the rest."""
+    ema: EMA | None = None
+    """A running mean of the weights; ``{}`` for one with the defaults."""
 
 
 class Schedule(Section):
@@ -106,8 +72,9 @@ class Schedule(Section):
 
     name: Literal["constant", "linear", "cosine", "wsd"] = "constant"
     """``wsd`` is warm-up, stable, decay."""
-    warmup: int = Field(default=0, ge=0)
-    """Steps over which the rate rises linearly from zero; a shorter run ends within them."""
+    warmup: Annotated[int, Field(ge=0, strict=True)] | Annotated[float, Field(gt=0, lt=1)] = 0
+    """Steps over which the rate rises linearly from zero, or their share of all steps (``0.03``); a run of
+    fewer steps ends within them."""
     decay: int | None = Field(default=None, gt=0)
     """Steps of the final linear decay; ``wsd`` needs it, the others have none."""
     floor: float = Field(default=0.0, ge=0, le=1)
@@ -128,7 +95,8 @@ class Batch(Section):
     total: int = Field(gt=0)
     """Samples per optimizer step, over all devices."""
     per_device: int | None = Field(default=None, gt=0)
-    """Samples per forward pass on one device; by default all that fall to the device."""
+    """Samples per forward pass on one device; by default all that fall to the device. More fall to it in
+    several passes, whose gradients add up."""
 
     @model_validator(mode="after")
     def _divides(self) -> Batch:
@@ -137,127 +105,59 @@ class Batch(Section):
         return self
 
 
-class Shuffle(Section):
-    """In which order the samples of a data set are drawn; either way each comes once per epoch."""
+class KeepBest(Section):
+    """Which checkpoint stays besides the newest ones."""
 
-    name: Literal["global", "blocks"] = "global"
-    """``global``: any sample can follow any other; ``blocks``: the data are read in blocks of neighbours, for
-    disks and object stores that dislike random reads."""
-    block: int = Field(default=1024, gt=0)
-    """Of ``blocks``: consecutive samples that are read together; blocks are visited in random order."""
-    window: int = Field(default=64, gt=0)
-    """Of ``blocks``: how many blocks at a time are mixed completely."""
-
-    @model_validator(mode="after")
-    def _sizes_belong_to_blocks(self) -> Shuffle:
-        _belongs(self, "blocks", "block", "window")
-        return self
+    metric: str = "loss"
+    """A figure of the training, as it was last told before the checkpoint was saved; one of ``validation``
+    counts for checkpoints of the steps at which it was measured. Of equals the oldest stays."""
+    best: Literal["lowest", "highest"] = "lowest"
+    """Which value is the best one."""
 
 
-class Loader(Section):
-    """How batches are prepared beside the training."""
+class OnNonfinite(Section):
+    """What is done about a step whose loss or gradient is not finite."""
 
-    workers: int = Field(default=0, ge=0)
-    """Processes that read and decode; 0 does it in the training process."""
-    prefetch: int = Field(default=2, ge=1)
-    """Batches that each worker keeps ready."""
-    shuffle: Annotated[Shuffle, BeforeValidator(bare_name)] = Shuffle()
-    """In which order samples are drawn."""
+    action: Literal["stop", "skip"] = "stop"
+    """``stop`` saves the state before the step and ends; ``skip`` leaves the update out and goes on."""
+    limit: int = Field(default=10, gt=0)
+    """Steps skipped one after the other before the run stops after all."""
 
 
-Operation = Literal[
-    "random_resized_crop",
-    "random_flip_left_right",
-    "random_flip_up_down",
-    "random_rot90",
-    "random_brightness",
-    "random_contrast",
-    "random_saturation",
-    "random_hue",
-]
-"""What augmentation can do to a picture, in the order in which it does by default; dlimp's names."""
+class Validation(Section):
+    """How the loss on data that is not trained on is measured."""
 
-Range = Annotated[tuple[float, float], AfterValidator(_rising)]
-
-
-class RandomCrop(Section):
-    """A part of the picture, enlarged to the whole."""
-
-    scale: Range = (0.9, 0.9)
-    """Share of the area that is kept, from and to."""
-    ratio: Range = (1.0, 1.0)
-    """Width to height, as shares of the picture's own, from and to."""
-
-    @model_validator(mode="after")
-    def _is_a_part(self) -> RandomCrop:
-        if not (self.scale[0] > 0 and self.scale[1] <= 1 and self.ratio[0] > 0):
-            raise ValueError("'scale' lies above 0 and at most at 1, 'ratio' above 0.")
-        return self
+    every: int = Field(gt=0)
+    """Steps between two measurements; there is one before the first step and one after the last as well."""
+    samples: int = Field(default=256, gt=0)
+    """Samples that are measured, always the same ones, each once, whatever the ranks; all where there are not
+    as many."""
+    split: str | None = "val"
+    """The split of every training data set that is held out (``val``, ``train[95%:]``)."""
+    data: list[Annotated[SerializeAsAny[ComponentConfig], BeforeValidator(by_name("dataset", "mixture"))]] = (
+        Field(default_factory=list)
+    )
+    """Data sets that are measured in place of a split of the training data."""
 
 
-class Augment(Section):
-    """Random changes of every picture while training; the defaults are the original's.
+class SelfCheck(Section):
+    """What is done about a checkpoint that does not act as it was trained."""
 
-    null, or false, leaves an operation out.
-    """
-
-    random_resized_crop: RandomCrop | None = RandomCrop()
-    """A part of the picture, enlarged to the whole."""
-    random_flip_left_right: bool = False
-    """Mirror half of the pictures."""
-    random_flip_up_down: bool = False
-    """Turn half of the pictures upside down."""
-    random_rot90: bool = False
-    """Turn by 0 to 3 quarters of a circle."""
-    random_brightness: float | None = Field(default=0.2, ge=0)
-    """Share of white that is added or taken away at most."""
-    random_contrast: Range | None = (0.8, 1.2)
-    """Factor of the distance from the mean of the channel, from and to."""
-    random_saturation: Range | None = (0.8, 1.2)
-    """Factor of the saturation, from and to."""
-    random_hue: float | None = Field(default=0.05, ge=0, le=0.5)
-    """Share of the colour circle that the hue is turned by at most, either way."""
-    order: tuple[Operation, ...] = get_args(Operation)
-    """The order of the operations; a crop is always the first."""
-
-    @model_validator(mode="after")
-    def _in_order(self) -> Augment:
-        wanted = [name for name in get_args(Operation) if getattr(self, name) not in (None, False)]
-        if missing := [name for name in wanted if name not in self.order]:
-            raise ValueError(f"'order' lacks {', '.join(missing)}; name it, or set it to null.")
-        if len(set(self.order)) < len(self.order):
-            raise ValueError("'order' names an operation twice.")
-        if self.random_resized_crop is not None and self.order[0] != "random_resized_crop":
-            raise ValueError("'order' must begin with random_resized_crop: a crop is made with the resize.")
-        return self
+    action: Literal["error", "warn", "off"] = "error"
+    """``error`` ends the run, ``warn`` says so and goes on, ``off`` does not look."""
+    frames: int = Field(default=32, gt=1)
+    """Frames of the training data that are compared."""
 
 
-class Frames(Section):
-    """How a camera's picture becomes what the policy is trained on, and shown when it acts."""
-
-    resample: Literal["original", "fused"] = "original"
-    """``original``: resize, crop and change colours one by one, within one level of 256 of what OpenVLA does;
-    ``fused``: crop and resize in one antialiased step, colours in another; ``original`` takes some 1.5 to 1.7
-    times as much processor time."""
-    augment: Augment | None = Augment()
-    """Random changes while training; null for none."""
-
-    @model_validator(mode="after")
-    def _can_be_fused(self) -> Frames:
-        order = [] if self.augment is None else [name for name in self.augment.order if name in _COLOURS]
-        if self.resample == "fused" and order != [name for name in _COLOURS if name in order]:
-            raise ValueError(
-                f"'fused' changes colours in the order {', '.join(_COLOURS)}; 'original' takes any order."
-            )
-        return self
-
-    def recipe(self) -> FrameRecipe:
-        """Return what a policy that is trained so has to do when it acts."""
-        crop = None if self.augment is None else self.augment.random_resized_crop
-        return FrameRecipe(resample=self.resample, crop=None if crop is None else sum(crop.scale) / 2)
+def bare_action(value: object) -> object:
+    """Turn a bare text into ``{action: text}``; YAML reads the bare word ``off`` as false."""
+    value = "off" if value is False else value
+    return {"action": value} if isinstance(value, str) else value
 
 
-_COLOURS: tuple[Operation, ...] = get_args(Operation)[4:]
+def bare_metric(value: object) -> object:
+    """Turn a bare text into ``{metric: text}``; leave everything else to pydantic."""
+    return {"metric": value} if isinstance(value, str) else value
 
 
 class Train(Section):
@@ -271,8 +171,10 @@ class Train(Section):
     """How gradients become updates."""
     schedule: Annotated[Schedule, BeforeValidator(bare_name)] = Schedule()
     """How the learning rate moves."""
-    steps: int = Field(gt=0)
-    """Optimizer steps."""
+    steps: int = Field(default=0, gt=0)
+    """Optimizer steps; or give ``epochs``."""
+    epochs: float | None = Field(default=None, gt=0)
+    """In place of ``steps``: as many samples as the data has, so many times over, in whole batches."""
     batch: Batch
     """Samples per step."""
     clip_norm: float | None = Field(default=1.0, gt=0)
@@ -287,6 +189,29 @@ class Train(Section):
     """Steps between two checkpoints; null saves at the end only."""
     keep: int = Field(default=2, ge=1)
     """Checkpoints that are kept, newest first."""
+    keep_best: Annotated[KeepBest | None, BeforeValidator(bare_metric)] = None
+    """Keep the best checkpoint as well: ``loss``, ``validation/loss``, or ``{metric: token_accuracy, best:
+    highest}``."""
+    on_nonfinite: Annotated[OnNonfinite, BeforeValidator(bare_action)] = OnNonfinite()
+    """What is done about a loss or gradient that is not finite: ``stop``, ``skip``."""
+    validation: Validation | None = None
+    """Measure the loss on held-out data: ``{every: 500}``."""
+    self_check: Annotated[SelfCheck, BeforeValidator(bare_action)] = SelfCheck()
+    """Compare how the trained policy acts with how it was trained: ``error``, ``warn``, ``off``."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _written_out(cls, data: Any) -> Any:
+        """Take the ``steps: 0`` of a recipe with all defaults filled in, and ``null``, beside ``epochs``."""
+        if isinstance(data, dict) and data.get("epochs") is not None and data.get("steps") in (0, None):
+            return {key: value for key, value in data.items() if key != "steps"}
+        return data
+
+    @model_validator(mode="after")
+    def _has_an_end(self) -> Train:
+        if bool(self.steps) == (self.epochs is not None):
+            raise ValueError("give either 'steps' or 'epochs': when the training ends.")
+        return self
 
 
 class Benchmark(Section):

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
 from typing import TypeVar
 
-__all__ = ["InTurn", "available_cores", "end_with_the_run", "fork_server", "interrupts_held"]
+__all__ = [
+    "LAST_WORDS",
+    "LAUNCHER",
+    "InTurn",
+    "available_cores",
+    "end_with_the_launcher",
+    "end_with_the_run",
+    "fork_server",
+    "interrupts_held",
+    "is_launched",
+    "leave_last_words",
+]
+
+LAUNCHER = "OPENVLA_LAUNCHER"
+"""The variable with the process id of the launcher that started this process and watches it."""
+LAST_WORDS = "OPENVLA_LAST_WORDS"
+"""The variable with the file that a launcher reads a failed process's message from."""
 
 State = TypeVar("State")
 Piece = TypeVar("Piece")
@@ -80,3 +99,32 @@ def _wait_and_end() -> None:
     assert run is not None
     run.join()
     os._exit(1)
+
+
+def is_launched() -> bool:
+    """Tell whether a launcher of the toolkit started this process."""
+    return LAUNCHER in os.environ
+
+
+def end_with_the_launcher() -> None:
+    """Watch the launcher that started this process, if one did, and end within a second of its end."""
+    if launcher := os.environ.get(LAUNCHER):
+        threading.Thread(target=_outlive, args=(int(launcher),), daemon=True).start()
+
+
+def _outlive(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def leave_last_words(message: str, *, lost: bool) -> bool:
+    """Leave a message to the launcher, if one listens; return whether one does.
+
+    Args:
+        lost: this process ended because another one was gone.
+    """
+    if not (place := os.environ.get(LAST_WORDS)):
+        return False
+    Path(place).write_text(json.dumps({"message": message, "lost": lost}))
+    return True

@@ -2,29 +2,102 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from openvla_toolkit.interfaces.engine import EngineConfig
+from openvla_toolkit.interfaces.engine import EngineConfig, Spread
 
 if TYPE_CHECKING:
-    from openvla_toolkit.engines.single import SingleEngine
+    from openvla_toolkit.engines.torch_engine import TorchEngine
 
-__all__ = ["SingleConfig"]
+__all__ = ["DDPConfig", "FSDPConfig", "SingleConfig", "TorchEngineConfig"]
 
 
-class SingleConfig(EngineConfig):
+class TorchEngineConfig(EngineConfig):
+    """Settings that all engines of this package have."""
+
+    averages: ClassVar[bool] = True
+
+    device: str = "auto"
+    """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a CUDA device where there is one, each rank its own."""
+    threads: int | None = Field(default=None, gt=0)
+    """CPU threads of torch; None leaves torch's choice (OMP_NUM_THREADS)."""
+    activation_checkpointing: bool = False
+    """Compute each transformer block again in the backward pass instead of keeping what it computed: about a
+    third more time, a fraction of the memory."""
+    compile: bool = False
+    """Compile each transformer block (``torch.compile``); the first steps take minutes."""
+
+
+class SingleConfig(TorchEngineConfig):
     """One process, one device."""
 
     name: Literal["single"] = "single"
-    device: str = "auto"
-    """``cpu``, ``cuda``, ``cuda:1``; ``auto`` takes a CUDA device where there is one."""
-    threads: int | None = Field(default=None, gt=0)
-    """CPU threads of torch; None leaves torch's choice (OMP_NUM_THREADS)."""
 
-    def build(self) -> SingleEngine:
+    def build(self) -> TorchEngine:
         """Make the engine."""
-        from openvla_toolkit.engines.single import SingleEngine
+        from openvla_toolkit.engines.single import OneDevice
+        from openvla_toolkit.engines.torch_engine import TorchEngine
 
-        return SingleEngine(self)
+        return TorchEngine(self, OneDevice(self))
+
+
+class DDPConfig(TorchEngineConfig):
+    """Every rank holds the whole policy; gradients are averaged (DistributedDataParallel)."""
+
+    distributed: ClassVar[bool] = True
+
+    name: Literal["ddp"] = "ddp"
+    bucket_mb: float = Field(default=25.0, gt=0)
+    """Size of the pieces in which gradients travel while the backward pass goes on."""
+    unused_parameters: bool = False
+    """Look after every backward pass for parameters that had no part in it; needed for policies that leave
+    some out by turns."""
+
+    def spread(self, ranks: int, *, local: int | None = None) -> Spread:
+        """Return that all lies everywhere, and that gradients live in the pieces that travel."""
+        return Spread(gradients_stay=True)
+
+    def build(self) -> TorchEngine:
+        """Make the engine."""
+        from openvla_toolkit.engines.ddp import Replicated
+        from openvla_toolkit.engines.torch_engine import TorchEngine
+
+        return TorchEngine(self, Replicated(self))
+
+
+class FSDPConfig(TorchEngineConfig):
+    """Parameters, gradients and optimizer state are spread over the ranks (FSDP2, ``fully_shard``)."""
+
+    distributed: ClassVar[bool] = True
+
+    name: Literal["fsdp"] = "fsdp"
+    sharding: Literal["full", "hybrid"] = "full"
+    """``full``: over all ranks; ``hybrid``: within groups of ``shard_size``, each with the whole policy."""
+    shard_size: int | None = Field(default=None, gt=0)
+    """Ranks of one group of ``hybrid``; by default those of one machine."""
+    reshard_after_forward: bool = True
+    """Let go of a block's parameters after its forward pass and fetch them again for the backward pass; false
+    keeps them: more memory, less traffic."""
+    cpu_offload: bool = False
+    """Keep parameters, gradients and optimizer state in the memory of the CPU."""
+
+    @model_validator(mode="after")
+    def _size_belongs_to_hybrid(self) -> FSDPConfig:
+        if self.shard_size is not None and self.sharding != "hybrid":
+            raise ValueError("'shard_size' is the size of a group of 'sharding: hybrid'; 'full' has none.")
+        return self
+
+    def spread(self, ranks: int, *, local: int | None = None) -> Spread:
+        """Return that each has its part of a group's, or what it computes with alone."""
+        group = ranks if self.sharding == "full" else self.shard_size or local or ranks
+        share = 0.0 if self.cpu_offload else 1 / min(group, ranks)
+        return Spread(parameters=share, gradients=share, optimizer=share, gathers=True)
+
+    def build(self) -> TorchEngine:
+        """Make the engine."""
+        from openvla_toolkit.engines.fsdp import Sharded
+        from openvla_toolkit.engines.torch_engine import TorchEngine
+
+        return TorchEngine(self, Sharded(self))

@@ -30,6 +30,12 @@ class LossReport(NamedTuple):
     """How many items (tokens, numbers) the sum runs over."""
     metrics: Mapping[str, tuple[Tensor, Tensor]]
     """Name -> (sum, count), detached; means are taken over the whole optimizer step."""
+    details: Mapping[str, tuple[Tensor, Tensor]] = {}
+    """Some of the metrics again, their sums and counts by row and number of the chunk [B, H x A]: told for
+    each action dimension, and for each data set where there are several."""
+    chosen: Tensor | None = None
+    """[B, H x A] ids that acting would choose, each after the recorded ones before it; None where the head
+    has no tokens. Rows without actions hold anything."""
 
 
 class Decoded(NamedTuple):

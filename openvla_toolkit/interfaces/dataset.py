@@ -20,11 +20,11 @@ from typing import (
 
 from pydantic import BeforeValidator, Field, SerializeAsAny
 
-from openvla_toolkit.core.component import ComponentConfig
+from openvla_toolkit.core.component import ComponentConfig, bare_name
+from openvla_toolkit.core.data_sections import Filters, Goals
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.locations import RemotePath
 from openvla_toolkit.core.registry import by_name
-from openvla_toolkit.core.sections import Filters, Goals, bare_name
 from openvla_toolkit.interfaces.embodiment import AnyEmbodiment
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ reduction and clipping differently.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from openvla_toolkit.core.sections import Optimizer
     from openvla_toolkit.interfaces.action_head import LossReport
 
-__all__ = ["AnyEngine", "Engine", "EngineConfig", "LossFunction", "StepReport"]
+__all__ = ["AnyEngine", "Engine", "EngineConfig", "LossFunction", "Spread", "StepReport"]
 
 LossFunction: TypeAlias = "Callable[[nn.Module, Mapping[str, Tensor]], LossReport]"
 
@@ -41,11 +41,33 @@ class StepReport:
     metrics: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """Which share of what training keeps lies on each device: 1 is all of it, 0 none, for it is elsewhere."""
+
+    parameters: float = 1.0
+    gradients: float = 1.0
+    optimizer: float = 1.0
+    """Of AdamW's two means and of a running mean of the weights; more than a share where copies are kept."""
+    gathers: bool = False
+    """Whether blocks that lie elsewhere are fetched, whole and in the type of the arithmetic, to compute."""
+    gradients_stay: bool = False
+    """Whether the room of all gradients is held from the beginning."""
+
+
 class Engine(Protocol):
-    """Five methods; everything parallel hides behind them."""
+    """Five methods; everything parallel hides behind them.
+
+    A module may offer ``shard_units()``: its blocks, which an engine may shard, compile or run twice, each as
+    a whole (``nn.Module`` list; the transformer blocks of a policy).
+    """
 
     def prepare(self, module: nn.Module, optimizer: Optimizer) -> None:
-        """Place and wrap the model, then build the optimizer over the parameters that require gradients."""
+        """Place and wrap the model, then build the optimizer over the parameters that require gradients.
+
+        Where ``optimizer.ema`` is given, a running mean of the trained parameters, in fp32, begins with their
+        values. All ranks have the same weights, or rank 0's are taken.
+        """
         ...
 
     def step(
@@ -56,23 +78,41 @@ class Engine(Protocol):
         lr: float,
         clip_norm: float | None,
     ) -> StepReport:
-        """Take one optimizer step over all micro-batches: forward, backward, reduce, clip, update.
+        """Take one optimizer step over all ranks' micro-batches: forward, backward, reduce, clip, update.
+
+        The gradient is that of the mean over all items, however they fall to micro-batches and ranks.
 
         Raises:
-            TrainingError: loss or gradient norm is not finite; nothing was updated.
+            NotFinite: loss or gradient norm, on all ranks alike; nothing was updated.
+            RankLost: another rank is gone.
         """
         ...
 
-    def save(self, folder: Path) -> None:
-        """Write optimizer state and random state of this run's ranks."""
+    def save(self) -> Callable[[Path], None]:
+        """Copy optimizer state and random state of this rank; return what writes the copy into a folder.
+
+        The caller may write on another thread while training goes on; every rank writes, into one folder.
+        Tensors go by the parameters' names and hold nothing of how they were spread, so that another engine,
+        or another number of ranks, can load them.
+        """
         ...
 
     def load(self, folder: Path) -> None:
-        """Restore what ``save`` wrote, so that the next step is the one that would have come."""
+        """Restore what ``save`` wrote, so that the next step is the one that would have come.
+
+        Raises:
+            CheckpointError: the state is damaged, or of other parameters; names the first.
+        """
         ...
 
-    def full_weights(self) -> Mapping[str, Tensor]:
-        """Return all parameters and buffers, whole, on the CPU, on rank 0 (empty elsewhere)."""
+    def full_weights(self, names: Collection[str] | None = None) -> Mapping[str, Tensor]:
+        """Return copies of parameters and buffers, whole, on the CPU, on rank 0 (empty elsewhere).
+
+        With ``optimizer.ema.use`` the trained ones are their running means. To be called on every rank.
+
+        Args:
+            names: these only (``Policy.weight_names``); None for all.
+        """
         ...
 
 
@@ -81,8 +121,21 @@ class EngineConfig(ComponentConfig):
 
     kind: ClassVar[str] = "engine"
 
+    distributed: ClassVar[bool] = False
+    """Whether several processes can train one policy."""
+    averages: ClassVar[bool] = False
+    """Whether a running mean of the weights can be kept (``train.optimizer.ema``)."""
+
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of forward and backward; parameters and optimizer state stay fp32."""
+
+    def spread(self, ranks: int, *, local: int | None = None) -> Spread:
+        """Return what of a training lies on each of so many devices, one for each rank (``openvla plan``).
+
+        Args:
+            local: how many of them are in one machine; all where it is not given.
+        """
+        return Spread()
 
     @abstractmethod
     def build(self) -> Engine:

@@ -7,8 +7,9 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
+from openvla_toolkit.core.component import bare_name
+from openvla_toolkit.core.data_sections import Filters, Goals
 from openvla_toolkit.core.locations import Location
-from openvla_toolkit.core.sections import Filters, Goals, bare_name
 from openvla_toolkit.interfaces.dataset import AnyDataset, DatasetConfig
 from openvla_toolkit.interfaces.mixture import MixtureConfig
 

@@ -9,11 +9,19 @@ from openvla_toolkit.interfaces.observer import ObserverConfig
 if TYPE_CHECKING:
     from openvla_toolkit.observers.console import Console
     from openvla_toolkit.observers.jsonl import JSONLines
+    from openvla_toolkit.observers.mlflow import MLflow
     from openvla_toolkit.observers.report.observer import Report
     from openvla_toolkit.observers.tensorboard import TensorBoard
     from openvla_toolkit.observers.wandb import WandB
 
-__all__ = ["ConsoleConfig", "JSONLinesConfig", "ReportConfig", "TensorBoardConfig", "WandBConfig"]
+__all__ = [
+    "ConsoleConfig",
+    "JSONLinesConfig",
+    "MLflowConfig",
+    "ReportConfig",
+    "TensorBoardConfig",
+    "WandBConfig",
+]
 
 
 class ConsoleConfig(ObserverConfig):
@@ -41,6 +49,29 @@ class JSONLinesConfig(ObserverConfig):
         from openvla_toolkit.observers.jsonl import JSONLines
 
         return JSONLines()
+
+
+class MLflowConfig(ObserverConfig):
+    """Log metrics to MLflow: to a server, or to files in the run folder (``mlruns``)."""
+
+    name: Literal["mlflow"] = "mlflow"
+
+    tracking_uri: str | None = None
+    """Where runs are kept; null follows MLFLOW_TRACKING_URI, and is ``mlruns`` where that is not set."""
+    experiment: str = "openvla"
+    """Experiment that the run belongs to."""
+    run: str | None = None
+    """Name of the run; null for the name of the run folder."""
+
+    def build(self) -> MLflow:
+        """Make the observer.
+
+        Raises:
+            MissingDependency: mlflow is not installed.
+        """
+        from openvla_toolkit.observers.mlflow import MLflow
+
+        return MLflow(self)
 
 
 class ReportConfig(ObserverConfig):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from openvla_toolkit.core.errors import MissingDependency
 from openvla_toolkit.core.hooks import observe
+from openvla_toolkit.observers.run_ids import run_id
 
 try:
     import wandb
@@ -33,7 +35,11 @@ class WandB:
 
     @observe
     def run_started(self, recipe: Recipe, output: Path) -> None:
-        """Begin a run; offline runs lie in ``wandb/`` of the run folder (send them with ``wandb sync``)."""
+        """Begin a run, or go on with the one of this folder.
+
+        Offline runs lie in ``wandb/`` of the run folder; a resumed one adds a folder there under the same id,
+        and ``wandb sync`` joins them.
+        """
         config = self._config
         output.mkdir(parents=True, exist_ok=True)
         self._run = wandb.init(
@@ -44,6 +50,8 @@ class WandB:
             group=config.group,
             dir=str(output),
             config=recipe.model_dump(mode="json"),
+            id=run_id(output, self.name, lambda: secrets.token_hex(4)),
+            resume="allow",
         )
 
     @observe

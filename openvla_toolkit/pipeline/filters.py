@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Filters
 from openvla_toolkit.core.errors import DataError, RecipeError
-from openvla_toolkit.core.sections import Filters
 from openvla_toolkit.core.statistics import Moments, Statistics, normalize
 from openvla_toolkit.pipeline.index import EpisodeIndex
 

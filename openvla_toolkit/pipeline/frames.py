@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import FrameRecipe, ImageRecipe
+from openvla_toolkit.core.data_sections import Augment
 from openvla_toolkit.core.images.decoding import decode
-from openvla_toolkit.core.sections import Augment
 from openvla_toolkit.core.types import EncodedImage
 
-__all__ = ["FrameMaker", "as_recorded", "frame_maker"]
+__all__ = ["FrameMaker", "as_recorded", "frame_maker", "unframed"]
 
 
 class FrameMaker(Protocol):
@@ -46,6 +47,15 @@ def frame_maker(images: ImageRecipe, *, augment: Augment | None, seed: int) -> F
     return maker
 
 
+def unframed(images: ImageRecipe) -> FrameMaker:
+    """Return what gives pictures to a policy that acts, and frames them itself: decoded as for training."""
+    return as_recorded if images.frame is None else partial(_decoded, images.frame)
+
+
+def _decoded(recipe: FrameRecipe, encoded: EncodedImage, *, number: int, camera: str) -> NDArray[np.uint8]:
+    return decode(encoded, dct="fast" if recipe.resample == "original" else "accurate")
+
+
 class _Framed:
     def __init__(self, recipe: FrameRecipe, size: int, augment: Augment | None, seed: int) -> None:
         self._recipe, self._size, self._augment, self._seed = recipe, (size, size), augment, seed
@@ -55,7 +65,7 @@ class _Framed:
         from openvla_toolkit.core.images.augmentation import draw
         from openvla_toolkit.core.images.framing import framed
 
-        pixels = decode(encoded, dct="fast" if self._recipe.resample == "original" else "accurate")
+        pixels = _decoded(self._recipe, encoded, number=number, camera=camera)
         changes = None
         if self._augment is not None:
             changes = draw(self._augment, seed=self._seed, number=number, camera=camera)

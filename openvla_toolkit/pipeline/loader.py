@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -13,9 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.errors import OpenVLAError, TrainingError
-from openvla_toolkit.core.sections import Loader
-from openvla_toolkit.core.types import ConversationSample, Sample
 from openvla_toolkit.core.worker import end_with_the_run, fork_server
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.pipeline.read_ahead import ReadAhead, reading_ahead
@@ -38,7 +36,7 @@ class _Made(NamedTuple):
 
 
 class _Numbered(Dataset[Any]):
-    """Sample numbers -> one collated batch; lives in the workers."""
+    """Sample numbers -> one collated batch, with each row's source; lives in the workers."""
 
     def __init__(
         self,
@@ -53,23 +51,23 @@ class _Numbered(Dataset[Any]):
         """Return the batch; an error of the toolkit is returned, since torch would bury it in a traceback."""
         try:
             self._ahead(self._sampler, numbers)
-            samples = [self._sample(number) for number in numbers]
+            picks = [self._sampler.pick(number) for number in numbers]
+            samples = [
+                self._sources[source].sample(position, number=number)
+                for number, (source, position) in zip(numbers, picks, strict=True)
+            ]
         except OpenVLAError as error:
             return error
         skipped: dict[str, int] = {}
         for sample in samples:
             if sample.skipped:
                 skipped[sample.dataset] = skipped.get(sample.dataset, 0) + sample.skipped
-        batch: Mapping[str, Any] = self._processor.collate(
-            [self._processor.encode(sample) for sample in samples]
-        )
+        collated = self._processor.collate([self._processor.encode(sample) for sample in samples])
+        members = np.array([source for source, _ in picks], dtype=np.int64)
+        batch: Mapping[str, Any] = {**collated, "dataset": members}
         if (worker := get_worker_info()) is not None:
             batch = packed(batch, workers=worker.num_workers)
         return _Made(batch, skipped)
-
-    def _sample(self, number: int) -> Sample | ConversationSample:
-        source, position = self._sampler.pick(number)
-        return self._sources[source].sample(position, number=number)
 
 
 def batches(
@@ -114,7 +112,11 @@ def _loaded(
             "worker_init_fn": _settle,
         }
     stream: DataLoader[_Made | OpenVLAError] = DataLoader(
-        made, batch_sampler=numbers, collate_fn=_as_it_is, **options
+        made,
+        batch_sampler=numbers,
+        collate_fn=_as_it_is,
+        generator=torch.Generator(),  # else it would draw from the one that dropout draws from
+        **options,
     )
     try:
         for result in stream:
@@ -133,8 +135,16 @@ def _loaded(
 
 
 def accumulated(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
-    """Yield the next ``count`` micro-batches: those of one optimizer step."""
-    return islice(stream, count)
+    """Yield the next ``count`` micro-batches: those of one optimizer step.
+
+    Raises:
+        TrainingError: the data ends before.
+    """
+    for number in range(count):
+        batch = next(stream, None)
+        if batch is None:
+            raise TrainingError(f"the data ended after {number} of the {count} micro-batches of a step.")
+        yield batch
 
 
 def _as_it_is(batch: Any) -> Any:
@@ -142,14 +152,15 @@ def _as_it_is(batch: Any) -> Any:
 
 
 def _settle(worker: int) -> None:
-    """Use one thread, and leave Ctrl-C and SIGTERM to the main process, which saves before it stops.
+    """Use one thread, and leave Ctrl-C and preemption to the main process, which saves before it stops.
 
     Terminals and schedulers signal all processes of a run at once; a second SIGTERM is obeyed.
     """
     torch.set_num_threads(1)
     end_with_the_run()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _ignore_once)
+    for preemption in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(preemption, _ignore_once)
 
 
 def _ignore_once(number: int, frame: FrameType | None) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from openvla_toolkit.core.sections import Shuffle
+from openvla_toolkit.core.data_sections import Shuffle
 from openvla_toolkit.pipeline.orders import BlockOrder, GlobalOrder
 
 __all__ = ["MixtureSampler", "Pick", "Source", "micro_batches"]

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Interface, Normalization
+from openvla_toolkit.core.data_sections import Goals
 from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.images.decoding import decode
-from openvla_toolkit.core.sections import Goals
 from openvla_toolkit.core.statistics import Statistics, normalize
 from openvla_toolkit.core.types import Conversation, ConversationSample, EncodedImage, Episode, Sample
 from openvla_toolkit.interfaces.dataset import Dataset

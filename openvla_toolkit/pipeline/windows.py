@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from openvla_toolkit.core.sections import Goals
+from openvla_toolkit.core.data_sections import Goals
 
 __all__ = ["goal_frame", "history", "padded"]
 

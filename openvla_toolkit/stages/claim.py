@@ -24,10 +24,11 @@ FIXED_BY_THE_RUN = (
     "seed",
     "policy",
     "data",
-    "train.batch",
+    "train.batch.total",
     "train.optimizer",
     "train.schedule",
     "train.clip_norm",
+    "train.frames",
     "train.engine.precision",
     "train.loader.shuffle",
 )
@@ -91,18 +92,28 @@ def _check_same_run(recipe: Recipe, lock: Path) -> None:
 
 
 def _tell_of_the_schedule(before: dict[str, Any] | None, now: dict[str, Any] | None) -> None:
-    """Say that other steps bend the learning rate, for all schedules but the constant one."""
-    if before is None or now is None or before["steps"] == now["steps"]:
+    """Say that another end bends the learning rate, for all schedules but the constant one."""
+    if before is None or now is None or now["schedule"]["name"] == "constant":
         return
-    if now["schedule"]["name"] != "constant":
+    old, new = _end(before), _end(now)
+    if old != new:
         _log.warning(
-            "train.steps was %d and is now %d: from here on the learning rate is that of a run of %d steps, "
-            "since the schedule '%s' depends on them.",
-            before["steps"],
-            now["steps"],
-            now["steps"],
+            "%s was %s and%s is now %s: from here on the learning rate is that of a run of %s %s, since the "
+            "schedule '%s' depends on its length.",
+            f"train.{old[0]}",
+            old[1],
+            "" if old[0] == new[0] else f" train.{new[0]}",
+            new[1],
+            new[1],
+            new[0],
             now["schedule"]["name"],
         )
+
+
+def _end(train: dict[str, Any]) -> tuple[str, float]:
+    """Return what says when the training ends, and its value."""
+    key = "steps" if train.get("epochs") is None else "epochs"
+    return key, train[key]
 
 
 def _at(data: Any, path: str) -> Any:

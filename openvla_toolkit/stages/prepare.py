@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from openvla_toolkit.core.contract import Contract, Dimension, Interface
+from openvla_toolkit.core.data_sections import Augment, Goals
 from openvla_toolkit.core.errors import ContractMismatch, RecipeError
 from openvla_toolkit.core.hooks import Facts
-from openvla_toolkit.core.sections import Augment, Goals
 from openvla_toolkit.core.statistics import Statistics
 from openvla_toolkit.core.types import DataDescription
 from openvla_toolkit.interfaces.dataset import Dataset, DatasetConfig
 from openvla_toolkit.interfaces.executor import Executor
 from openvla_toolkit.interfaces.mixture import MixtureConfig
 from openvla_toolkit.pipeline.filters import Choice, choose, refuse_unlabeled
-from openvla_toolkit.pipeline.frames import frame_maker
+from openvla_toolkit.pipeline.frames import frame_maker, unframed
 from openvla_toolkit.pipeline.given_statistics import given_statistics
 from openvla_toolkit.pipeline.index import EpisodeIndex, build_index, index_folder
 from openvla_toolkit.pipeline.mixture import epoch_length, shares
@@ -224,16 +224,21 @@ def sources(
     contract: Contract,
     *,
     augment: Augment | None = None,
+    framed: bool = True,
     seed: int,
     tell: Facts,
 ) -> tuple[list[SampleSource], list[Source]]:
     """Return the samples as a policy wants them, and the sizes and weights that the sampler needs.
 
+    Args:
+        framed: false leaves pictures as the policy is given them when it acts, and frames them itself.
+
     Raises:
         DataError: a data set lacks a camera, has episodes that its filters refuse, or none that they leave.
         RecipeError: a data set chooses goals for a policy that is shown none, or a filter cannot act.
     """
-    frames = frame_maker(contract.images, augment=augment, seed=seed)
+    images = contract.images
+    frames = frame_maker(images, augment=augment, seed=seed) if framed else unframed(images)
     members: list[SampleSource] = []
     for item in prepared:
         skip = item.config.on_error == "skip"

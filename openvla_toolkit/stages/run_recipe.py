@@ -10,10 +10,13 @@ from typing import TYPE_CHECKING, Any, cast
 from openvla_toolkit.checkpoints.layout import checkpoints_of
 from openvla_toolkit.core.errors import RecipeError, UserError
 from openvla_toolkit.core.hooks import Facts, Observers
+from openvla_toolkit.core.processes import Pulse, after_first, by_first, from_first, join, leave
+from openvla_toolkit.core.ranks import Ranks
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.core.worker import fork_server
 from openvla_toolkit.stages.claim import claimed
-from openvla_toolkit.stages.signals import ended_by_sigterm
+from openvla_toolkit.stages.preflight import check_processes, check_recipe
+from openvla_toolkit.stages.signals import ended_by_signals
 
 if TYPE_CHECKING:
     import torch
@@ -36,12 +39,15 @@ class RunResult:
     """The trained policy, ready for ``load_policy``; None where nothing was trained."""
     evaluations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Evaluator -> figures, ``before`` and ``after`` training."""
+    self_check: Mapping[str, Any] | None = None
+    """Whether the checkpoint acts as it was trained; None where that was not looked at."""
 
     @property
     def summary(self) -> list[str]:
         """Return the figures as lines for a person: before training, where asked for, and at the end."""
-        before = self._lines(before=True)
-        return ["before training:", *before, "after training:", *self._lines()] if before else self._lines()
+        before, checked = self._lines(before=True), (self.self_check or {}).get("summary", [])
+        after = [*self._lines(), *checked]
+        return ["before training:", *before, "after training:", *after] if before else after
 
     def _lines(self, *, before: bool = False) -> list[str]:
         chosen = [
@@ -60,18 +66,27 @@ def run(
         overrides: ``key.path=value`` for a file or a mapping.
         resume: go on from the last checkpoint in ``output``; begin anew where there is none.
 
+    In a process that torchrun or a launcher started, this is one rank of the run: all train, the first one
+    does the rest and tells of it.
+
     Raises:
         UserError: the output folder holds another run, or resuming with other settings or other data.
-        RunInterrupted: Ctrl-C while training, or SIGTERM.
+        RunInterrupted: Ctrl-C while training, SIGTERM or SIGUSR1.
         OpenVLAError: a stage failed.
     """
     recipe = _recipe(recipe, overrides)
-    _check(recipe)
-    observers = Observers([config.build() for config in recipe.observers])
+    check_recipe(recipe)
+    ranks = Ranks.here()
+    check_processes(recipe, ranks.world_size)
+    if not ranks.is_first:
+        with ended_by_signals():
+            return _stages(recipe, Observers().tell)
+    listening = [config.build() for config in recipe.observers]
+    observers = Observers([*listening, Pulse()] if ranks.world_size > 1 else listening)
     with claimed(recipe, resume=resume):
         observers.tell.run_started(recipe=recipe, output=recipe.output)
         try:
-            with ended_by_sigterm():
+            with ended_by_signals():
                 result = _stages(recipe, observers.tell)
         except BaseException as error:
             observers.tell.run_finished(error=error)
@@ -90,57 +105,52 @@ def _recipe(recipe: Recipe | str | Path | Mapping[str, Any], overrides: Sequence
     return Recipe.load(recipe, overrides)
 
 
-def _check(recipe: Recipe) -> None:
-    """Refuse what can be seen to be wrong before anything is read or built."""
-    if recipe.policy is None and recipe.stages != ("prepare",):
-        raise RecipeError("this recipe trains or measures a policy and names none.", path="policy")
-    if recipe.export:
-        raise RecipeError("exporting is not built yet (see docs/explanation/limits.md).", path="export")
-    if recipe.train is None:
-        return
-    if not recipe.data:
-        raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
-    if (dtype := getattr(recipe.policy, "dtype", "float32")) != "float32":
-        raise RecipeError(
-            f"training keeps its parameters in float32, and '{dtype}' was asked for. For fast arithmetic "
-            "give train.engine.precision: bf16; other types are for policies that are only measured.",
-            path="policy.dtype",
-        )
-
-
 def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     # The stages bring torch; a recipe with a mistake is refused before that second is spent.
     if recipe.train is not None and recipe.train.loader.workers:
         fork_server("openvla_toolkit.pipeline.loader")  # brings it for the workers meanwhile
     import torch
 
-    from openvla_toolkit.checkpoints.load import load_policy
     from openvla_toolkit.checkpoints.locate import locate
     from openvla_toolkit.core.devices import usable_device
     from openvla_toolkit.stages.benchmark import benchmark
     from openvla_toolkit.stages.data_record import keep_record
     from openvla_toolkit.stages.evaluate import evaluate
     from openvla_toolkit.stages.prepare import prepare
+    from openvla_toolkit.stages.self_check import self_check
+    from openvla_toolkit.stages.validation import prepare_held_out
 
     asked = getattr(recipe.train.engine, "device", "auto") if recipe.train else "auto"
     device = usable_device(asked, setting="train.engine.device")
-    last = _last_checkpoint(recipe)
+    if (ranks := Ranks.here()).world_size > 1:
+        join(ranks, device=device.type)
+    last = from_first(_last_checkpoint(recipe))
     if last is None and (weights := getattr(recipe.policy, "weights", None)) is not None:
         locate(weights)  # before the data is made and read, which may take hours
     data = cast("Sequence[DatasetConfig | MixtureConfig]", recipe.data)
-    prepared = prepare(data, tell, executor=recipe.prepare.executor.build())
-    keep_record(prepared, recipe.output, resumed=last is not None)
+    executor = recipe.prepare.executor.build()
+    prepared = after_first(lambda: prepare(data, tell, executor=executor))
+    by_first(lambda: keep_record(prepared, recipe.output, resumed=last is not None))
+    held_out = after_first(lambda: prepare_held_out(recipe, prepared, tell)) if recipe.train else []
     if recipe.policy is None:
         return RunResult(output=recipe.output, checkpoint=None)
 
     torch.manual_seed(recipe.seed)  # fresh weights, dropout
     evaluations: dict[str, Mapping[str, Any]] = {}
+    checked = None
     if recipe.train is None:
         policy = _policy(recipe, prepared, None)
         policy.module.to(device)
     else:
-        last, evaluations = _trained(recipe, prepared, tell, last=last, device=device)
-        policy = load_policy(last, device=str(device))  # what was saved is what is measured
+        last, evaluations = _trained(recipe, prepared, held_out, tell, last=last, device=device)
+        leave()
+        if not ranks.is_first:
+            return RunResult(output=recipe.output, checkpoint=last)
+        # What was saved is what is measured.
+        policy = cast("PolicyConfig", recipe.policy).reloaded(str(last), training=False).build()
+        policy.module.to(device).eval()
+        section = recipe.train.self_check
+        checked = self_check(section, policy, prepared, checkpoint=last, output=recipe.output, tell=tell)
     evaluations |= evaluate(
         _evaluators(recipe),
         policy,
@@ -151,48 +161,69 @@ def _stages(recipe: Recipe, tell: Facts) -> RunResult:
     )
     if recipe.benchmark is not None:
         benchmark(recipe.benchmark, policy, seed=recipe.seed, output=recipe.output, tell=tell)
-    return RunResult(output=recipe.output, checkpoint=last, evaluations=evaluations)
+    return RunResult(output=recipe.output, checkpoint=last, evaluations=evaluations, self_check=checked)
 
 
 def _trained(
-    recipe: Recipe, prepared: Sequence[Prepared], tell: Facts, *, last: Path | None, device: torch.device
+    recipe: Recipe,
+    prepared: Sequence[Prepared],
+    held_out: Sequence[Prepared],
+    tell: Facts,
+    *,
+    last: Path | None,
+    device: torch.device,
 ) -> tuple[Path, dict[str, Mapping[str, Any]]]:
     """Train, or go on from ``last``; return the new last checkpoint and the figures from before."""
     from openvla_toolkit.stages.evaluate import evaluate, results_of
+    from openvla_toolkit.stages.prepare import sources
+    from openvla_toolkit.stages.schedule import steps_of
     from openvla_toolkit.stages.train import train
 
     assert recipe.train is not None
     policy = _policy(recipe, prepared, last)
     early = {position: config for position, config in _evaluators(recipe).items() if config.before_training}
-    if last is not None:  # the policy as it was before training is gone; its figures are not
-        figures = results_of(early, label="before", output=recipe.output)
-    else:
-        if early:  # else it is left to the engine, which may want to spread it over several devices
-            policy.module.to(device)
-        figures = evaluate(early, policy, label="before", output=recipe.output, tell=tell)
-    last = train(
-        recipe.train,
+    if early and last is None:  # else it is left to the engine, which may want to spread it over devices
+        policy.module.to(device)
+
+    def measured() -> dict[str, Mapping[str, Any]]:
+        if last is not None:  # the policy as it was before training is gone; its figures are not
+            return results_of(early, label="before", output=recipe.output)
+        return evaluate(early, policy, label="before", output=recipe.output, tell=tell)
+
+    figures = by_first(measured) or {}
+    members, _ = sources(prepared, policy.contract, seed=recipe.seed, tell=Observers().tell)
+    samples = sum(map(len, members))
+    steps = steps_of(recipe.train, samples)
+    trained = train(
+        recipe.train.model_copy(update={"steps": steps, "epochs": None}),
         policy,
         prepared,
         seed=recipe.seed,
         output=recipe.output,
         tell=tell,
+        held_out=held_out,
+        sample_flops=_sample_flops(recipe, device),
         resumed_from=last,
     )
-    return last, figures
+    return trained, figures
+
+
+def _sample_flops(recipe: Recipe, device: torch.device) -> float | None:
+    """Return what learning from one sample takes, where it can be set against what the device could do."""
+    if device.type != "cuda" or not Ranks.here().is_first:
+        return None
+    from openvla_toolkit.stages.plan import sample_flops
+
+    return sample_flops(recipe)
 
 
 def _policy(recipe: Recipe, prepared: Sequence[Prepared], last: Path | None) -> Policy:
     """Return the policy of the checkpoint ``last``, else of the recipe, and see that it can be measured."""
-    from openvla_toolkit.checkpoints.load import load_policy
     from openvla_toolkit.stages.prepare import robot_of, statistics_of
 
-    policy: Policy
-    if last is not None:
-        policy = load_policy(last)
-    else:
-        config = _framing(recipe, cast("PolicyConfig", recipe.policy))
-        policy = config.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
+    config = cast("PolicyConfig", recipe.policy)
+    config = _framing(recipe, config) if last is None else config.reloaded(str(last), training=True)
+    policy: Policy = config.build(robot=robot_of(prepared), statistics=statistics_of(prepared))
     for evaluator in _evaluators(recipe).values():
         evaluator.check(policy.contract, policy.statistics)
     return policy

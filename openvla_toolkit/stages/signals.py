@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: training is asked politely once, everything else obeys at once."""
+"""Ctrl-C, SIGTERM and SIGUSR1: training is asked politely once, everything else obeys at once."""
 
 from __future__ import annotations
 
@@ -12,37 +12,49 @@ from typing_extensions import Self
 
 from openvla_toolkit.core.errors import RunInterrupted
 
-__all__ = ["StopRequest", "ended_by_sigterm"]
+__all__ = ["StopRequest", "ended_by_signals"]
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PREEMPTION = (signal.SIGTERM, signal.SIGUSR1)
+"""What queues send before they take a machine away; SLURM's ``--signal`` sends SIGUSR1."""
+_SIGNALS = (signal.SIGINT, *_PREEMPTION)
 
 
 class _Terminated(KeyboardInterrupt):
-    """What SIGTERM raises: no ``except Exception`` on the way, an observer's say, may take it for its own."""
+    """What such a signal raises: no ``except Exception`` on the way, an observer's say, may take it for its
+    own."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        super().__init__()
 
 
 @contextmanager
-def ended_by_sigterm() -> Iterator[None]:
-    """Leave the block in good order when SIGTERM comes; a second one ends the process as it always did.
+def ended_by_signals() -> Iterator[None]:
+    """Leave the block in good order when SIGTERM or SIGUSR1 comes; a second one ends the process at once.
 
     Raises:
-        RunInterrupted: SIGTERM came.
+        RunInterrupted: one came.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, frame: FrameType | None) -> None:
-        signal.signal(number, before)
-        raise _Terminated
+        restore()
+        raise _Terminated(number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    before = {number: signal.signal(number, end) for number in _PREEMPTION}
     try:
         yield
     except _Terminated as error:
-        raise RunInterrupted("stopped by SIGTERM. Go on with --resume.") from error
+        name = signal.Signals(error.number).name
+        raise RunInterrupted(f"stopped by {name}. Go on with --resume.", number=error.number) from error
     finally:
-        signal.signal(signal.SIGTERM, before)
+        restore()
 
 
 class StopRequest:
@@ -52,8 +64,8 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self.asked: str | None = None
-        """Name of the signal that came, or None."""
+        self.asked: signal.Signals | None = None
+        """The signal that came, or None."""
         self._before: dict[int, signal.Handlers | object] = {}
 
     def __enter__(self) -> Self:
@@ -67,7 +79,7 @@ class StopRequest:
         self._restore()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.asked = signal.Signals(number).name
+        self.asked = signal.Signals(number)
         self._restore()
 
     def _restore(self) -> None:

@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from collections.abc import Generator, Iterator, Sequence
+import signal
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE, checkpoints_of
-from openvla_toolkit.core.errors import ContractMismatch, RunInterrupted, UserError
+import torch
+
+from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE
+from openvla_toolkit.core.errors import (
+    ContractMismatch,
+    RecipeError,
+    RunInterrupted,
+    TrainingError,
+    UserError,
+    did_you_mean,
+)
 from openvla_toolkit.core.hooks import Facts
-from openvla_toolkit.core.sections import Train
-from openvla_toolkit.core.storage import atomic_folder
+from openvla_toolkit.core.processes import agreed
+from openvla_toolkit.core.ranks import Ranks
+from openvla_toolkit.core.sections import KeepBest, Train
 from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
-from openvla_toolkit.pipeline.loader import Batch, accumulated, batches
+from openvla_toolkit.pipeline.loader import Batch, batches
 from openvla_toolkit.pipeline.sampler import MixtureSampler, micro_batches
-from openvla_toolkit.stages.meter import Meter
 from openvla_toolkit.stages.prepare import Prepared, sources
-from openvla_toolkit.stages.schedule import learning_rate
+from openvla_toolkit.stages.saver import Saver
 from openvla_toolkit.stages.signals import StopRequest
+from openvla_toolkit.stages.steps import Steps, samples_at_a_time
+from openvla_toolkit.stages.validation import STAGE, Validator
 
 __all__ = ["train"]
 
@@ -35,45 +45,56 @@ def train(
     seed: int,
     output: Path,
     tell: Facts,
+    held_out: Sequence[Prepared] = (),
+    sample_flops: float | None = None,
     resumed_from: Path | None = None,
 ) -> Path:
     """Train the policy and return the folder of the last checkpoint.
 
     Args:
+        held_out: what is measured while training (``train.validation``).
+        sample_flops: operations that learning from one sample takes; None where it is not known.
         resumed_from: the checkpoint that ``policy`` was loaded from, to go on from there.
 
     Raises:
         RunInterrupted: a signal came; a checkpoint was saved first.
-        TrainingError: loss or gradients are not finite.
+        TrainingError: loss or gradients are not finite; what there was before is saved.
+        RecipeError: ``keep_best`` names a figure that held-out data do not have.
         ContractMismatch: the policy does not frame pictures as it is to be trained on them.
     """
     _check_frames(section, policy)
+    ranks = Ranks.here()
     engine: Engine = section.engine.build()
     engine.prepare(policy.module, section.optimizer)
-    meter, start = Meter(), 0
-    if resumed_from is not None:
-        start = _restore(resumed_from, engine, meter)
-    stream = _stream(section, policy, prepared, seed=seed, start=start, meter=meter, tell=tell)
-    saver = _Saver(policy, engine, meter, output=output, keep=section.keep, tell=tell)
-    accumulate = section.batch.total // (section.batch.per_device or section.batch.total)
-    done = start
+    if not ranks.is_first:
+        torch.manual_seed(seed + ranks.rank)  # all have the same weights, and each a dropout of its own
+    steps = Steps(section, policy, engine, prepared, sample_flops=sample_flops)
+    validator = Validator(section, policy, held_out, seed=seed, tell=tell) if section.validation else None
+    start = 0 if resumed_from is None else _restore(resumed_from, engine, steps, validator)
+    stream = _stream(section, policy, prepared, steps, seed=seed, start=start, tell=tell)
+    saver = Saver(policy, engine, output=output, keep=section.keep, keep_best=section.keep_best, tell=tell)
+    if validator is not None:
+        if not validator.figures:  # nothing was held out before, or nothing was trained
+            validator.measure(start, tell)
+        _check_metric(section.keep_best, validator)
+    done, stopped = start, None
     with StopRequest() as stop, closing(stream):
-        for step in range(start, section.steps):
-            _take_step(step, section, engine, policy, meter, stream, accumulate)
-            done = step + 1
-            if done % section.log_every == 0 or done == section.steps:
-                tell.metrics_logged(stage="train", step=done, values=meter.flush() | {"total": section.steps})
-            if stop.asked or done == section.steps or (section.save_every and done % section.save_every == 0):
-                saver.save(done)
-            if stop.asked:
-                break
-    last = saver.last or _finished(resumed_from, start, section.steps)
-    if stop.asked:
-        raise RunInterrupted(
-            f"stopped by {stop.asked} after step {done} of {section.steps}; the state is saved in {last}. "
-            "Go on with --resume."
-        )
-    return last
+        while done < section.steps and not (stopped or steps.verdict):
+            done += steps.take(done, stream)
+            last = done == section.steps
+            if not steps.verdict and (last or done % section.log_every == 0):
+                tell.metrics_logged(stage="train", step=done, values=steps.flush() | {"total": section.steps})
+            if not steps.verdict and validator is not None and validator.is_due(done, section.steps):
+                validator.measure(done, tell)
+            stopped = agreed(stop.asked)
+            due = section.save_every and done % section.save_every == 0
+            if done > start and (stopped or steps.verdict or last or due):
+                saver.save(done, _state(steps, validator, done))
+            saver.poll()
+        saver.finish()
+        agreed(None)  # rank 0 gives a checkpoint its name after the others have written their parts
+    _end(done, start, section.steps, steps.verdict, stopped, saved=saver.last or resumed_from)
+    return cast("Path", saver.last or resumed_from)
 
 
 def _check_frames(section: Train, policy: Policy) -> None:
@@ -86,36 +107,32 @@ def _check_frames(section: Train, policy: Policy) -> None:
         )
 
 
-def _finished(checkpoint: Path | None, start: int, steps: int) -> Path:
-    if checkpoint is None or start > steps:
-        raise UserError(f"the checkpoint {checkpoint} is at step {start}, past train.steps={steps}.")
-    return checkpoint
-
-
-def _take_step(
-    step: int,
-    section: Train,
-    engine: Engine,
-    policy: Policy,
-    meter: Meter,
-    stream: Iterator[Batch],
-    accumulate: int,
+def _end(
+    done: int, start: int, steps: int, verdict: str | None, stopped: int | None, *, saved: Path | None
 ) -> None:
-    rate = learning_rate(step, peak=section.optimizer.lr, steps=section.steps, schedule=section.schedule)
-    began = time.perf_counter()
-    micro = meter.waiting(accumulated(stream, accumulate))
-    report = engine.step(micro, policy.loss, lr=rate, clip_norm=section.clip_norm)
-    meter.add(report, lr=rate, samples=section.batch.total, seconds=time.perf_counter() - began)
+    """Raise what ended the training before it was done."""
+    if verdict is not None:
+        before = "" if saved is None else f" The state after step {done} is saved in {saved}."
+        raise TrainingError(f"{verdict}{before}")
+    if stopped:
+        name = signal.Signals(stopped).name
+        raise RunInterrupted(
+            f"stopped by {name} after step {done} of {steps}; the state is saved in {saved}. "
+            "Go on with --resume.",
+            number=stopped,
+        )
+    if start > steps:
+        raise UserError(f"the checkpoint {saved} is at step {start}, past train.steps={steps}.")
 
 
 def _stream(
     section: Train,
     policy: Policy,
     prepared: Sequence[Prepared],
+    steps: Steps,
     *,
     seed: int,
     start: int,
-    meter: Meter,
     tell: Facts,
 ) -> Generator[Batch, None, None]:
     augment = None if section.frames is None else section.frames.augment
@@ -124,7 +141,9 @@ def _stream(
         start=start,
         stop=section.steps,
         total=section.batch.total,
-        per_device=section.batch.per_device or section.batch.total,
+        per_device=samples_at_a_time(section),
+        rank=Ranks.here().rank,
+        world_size=Ranks.here().world_size,
     )
     return batches(
         members,
@@ -132,45 +151,34 @@ def _stream(
         policy.processor,
         numbers,
         loader=section.loader,
-        skipped=meter.skip,
+        skipped=steps.skip,
     )
 
 
-def _restore(checkpoint: Path, engine: Engine, meter: Meter) -> int:
+def _check_metric(keep: KeepBest | None, validator: Validator) -> None:
+    """Refuse a figure that held-out data do not have, before any step is taken."""
+    measured = validator.figures
+    if keep is not None and keep.metric.startswith(f"{STAGE}/") and keep.metric not in measured:
+        raise RecipeError(
+            f"no figure '{keep.metric}'.{did_you_mean(keep.metric, measured)} There are "
+            f"{', '.join(sorted(measured))}.",
+            path="train.keep_best",
+        )
+
+
+def _state(steps: Steps, validator: Validator | None, done: int) -> dict[str, Any]:
+    """Return the loop's own state, and the figures that a checkpoint is judged by: those of its own step."""
+    measured = {} if validator is None else validator.figures
+    own = measured if validator is not None and validator.measured_at == done else {}
+    return {**steps.state(), "figures": steps.figures | own, "measured": measured}
+
+
+def _restore(checkpoint: Path, engine: Engine, steps: Steps, validator: Validator | None) -> int:
     """Load the training state and return the step to go on with."""
     folder = checkpoint / TRAINING_STATE
     engine.load(folder)
     state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
-    meter.restore(state["meter"])
+    steps.restore(state)
+    if validator is not None:
+        validator.figures = state["measured"]
     return int(state["step"])
-
-
-class _Saver:
-    """Writes checkpoints whole and keeps the newest few."""
-
-    def __init__(
-        self, policy: Policy, engine: Engine, meter: Meter, *, output: Path, keep: int, tell: Facts
-    ) -> None:
-        self._policy, self._engine, self._meter = policy, engine, meter
-        self._output, self._keep, self._tell = output, keep, tell
-        self.last: Path | None = None
-
-    def save(self, step: int) -> None:
-        path = self._output / "checkpoints" / f"step-{step:06d}"
-        with atomic_folder(path, replace=True) as folder:
-            self._policy.save(folder, weights=self._engine.full_weights())
-            state = folder / TRAINING_STATE
-            state.mkdir()
-            self._engine.save(state)
-            (state / STATE_FILE).write_text(json.dumps({"step": step, "meter": self._meter.state()}))
-        self.last = path
-        self._tell.checkpoint_saved(step=step, path=path)
-        for old in checkpoints_of(self._output)[: -self._keep]:
-            _remove(old)
-
-
-def _remove(checkpoint: Path) -> None:
-    """Remove a checkpoint; one that is half gone must not look whole."""
-    condemned = checkpoint.with_name(f"{checkpoint.name}.partial-removed")
-    checkpoint.rename(condemned)
-    shutil.rmtree(condemned)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from openvla_toolkit.testing.models import check_language_model, check_vision_backbone
     from openvla_toolkit.testing.policies import check_policy
     from openvla_toolkit.testing.prompts import check_prompt
-    from openvla_toolkit.testing.runs import check_evaluator, check_observer
+    from openvla_toolkit.testing.runs import check_evaluator, check_launcher, check_observer
     from openvla_toolkit.testing.training import check_engine
     from openvla_toolkit.testing.worlds import check_embodiment, check_environment
 
@@ -39,6 +39,7 @@ __all__ = [
     "check_evaluator",
     "check_executor",
     "check_language_model",
+    "check_launcher",
     "check_mixture",
     "check_observer",
     "check_policy",
@@ -65,6 +66,7 @@ _HOMES = {
     "check_evaluator": "runs",
     "check_executor": "executors",
     "check_language_model": "models",
+    "check_launcher": "runs",
     "check_mixture": "data",
     "check_observer": "runs",
     "check_policy": "policies",

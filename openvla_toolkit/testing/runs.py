@@ -1,4 +1,4 @@
-"""Checks of what watches and measures: observers and evaluators."""
+"""Checks of what starts, watches and measures runs: launchers, observers and evaluators."""
 
 from __future__ import annotations
 
@@ -15,13 +15,26 @@ from openvla_toolkit.core.hooks import Observers
 from openvla_toolkit.core.lockfile import write_lock
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
+from openvla_toolkit.interfaces.launcher import LauncherConfig
 from openvla_toolkit.interfaces.observer import ObserverConfig
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.testing.fakes.dots import DotsRobotConfig
 from openvla_toolkit.testing.fakes.linear import linear_policy
 from openvla_toolkit.testing.verdict import check_settings, expect
 
-__all__ = ["check_evaluator", "check_observer"]
+__all__ = ["check_evaluator", "check_launcher", "check_observer"]
+
+
+def check_launcher(config: LauncherConfig) -> None:
+    """Look at a launcher's settings; nothing is started, for that may take a cluster.
+
+    Checked: the settings; that there is at least one process; that building starts nothing and gives
+    something that can launch.
+    """
+    check_settings(config, LauncherConfig)
+    expect(config.processes >= 1, config, expected="at least one process", found=config.processes)
+    launcher: object = config.build()
+    expect(callable(getattr(launcher, "launch", None)), config, expected="a 'launch' method", found=launcher)
 
 
 def check_observer(config: ObserverConfig) -> None:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openvla_toolkit.core.errors import TrainingError
+from openvla_toolkit.core.errors import NotFinite, TrainingError
 from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.interfaces.action_head import LossReport
 from openvla_toolkit.interfaces.engine import Engine, EngineConfig, StepReport
@@ -30,8 +30,10 @@ def check_engine(config: EngineConfig) -> None:
 
     Checked: the settings; that a step lowers the loss and reports it, the norm before clipping, and metrics
     as means over the whole step; that unequal micro-batches give the step of one batch; that clipping
-    changes the step and not the norm that is told; that a step with NaN is a TrainingError that changes
-    nothing; that ``save`` and ``load`` continue exactly; that ``full_weights`` are the module's, on the CPU.
+    changes the step and not the norm that is told; that groups of parameters learn at their share of the
+    rate; that a step with NaN is a NotFinite that changes nothing; that ``save`` and ``load`` continue
+    exactly, also with a running mean of the weights where the engine keeps one; that ``full_weights`` are
+    the module's, all or those named, on the CPU.
     """
     check_settings(config, EngineConfig)
     tolerance = _TOLERANCE[config.precision]
@@ -68,8 +70,11 @@ def check_engine(config: EngineConfig) -> None:
         expected=f"the norm before clipping, {first.grad_norm}",
         found=norm,
     )
+    _check_groups(config, batch)
     _check_refusal(config, batch)
     _check_resuming(config, batch)
+    if config.averages:
+        _check_averages(config, batch)
 
 
 def _check_report(config: EngineConfig, report: StepReport) -> None:
@@ -93,8 +98,28 @@ def _check_report(config: EngineConfig, report: StepReport) -> None:
 def _check_weights(config: EngineConfig, engine: Engine, module: nn.Module) -> None:
     weights, names = engine.full_weights(), list(module.state_dict())
     expect(sorted(weights) == sorted(names), config, expected=f"full_weights of {names}", found=list(weights))
+    some = list(engine.full_weights(names[-1:]))
+    expect(some == names[-1:], config, expected=f"full_weights of {names[-1:]} alone", found=some)
     elsewhere = [name for name, value in weights.items() if value.device.type != "cpu"]
     expect(not elsewhere, config, expected="full_weights on the CPU", found=f"{elsewhere} elsewhere")
+
+
+def _check_groups(config: EngineConfig, batch: Batch) -> None:
+    """Check that a group whose rate is next to nothing stays where it is, and that the rest learns."""
+    slow, _ = _prepared(config, groups=({"match": "0.*", "lr": 1e-12, "weight_decay": 0.0},))
+    before = _copied(slow.full_weights())
+    _step(slow, [batch])
+    after = slow.full_weights()
+    still, rest = (
+        _distance({name: before[name] for name in before if name.startswith("0.") == held}, after)
+        for held in (True, False)
+    )
+    expect(
+        still < 1e-6 < rest,
+        config,
+        expected="parameters of train.optimizer.groups to learn at their share of the rate",
+        found=f"changes of {still} in the slow group, {rest} in the rest",
+    )
 
 
 def _check_refusal(config: EngineConfig, batch: Batch) -> None:
@@ -105,9 +130,11 @@ def _check_refusal(config: EngineConfig, batch: Batch) -> None:
     try:
         report: object = _step(engine, [batch, bad])
         refused = False
-    except TrainingError:
+    except NotFinite:
         report, refused = None, True
-    expect(refused, config, expected="a TrainingError for a step with NaN", found=report)
+    except TrainingError as error:
+        report, refused = repr(error), False
+    expect(refused, config, expected="a NotFinite for a step with NaN", found=report)
     moved = _distance(before, engine.full_weights())
     expect(moved == 0, config, expected="weights untouched by a step with NaN", found=f"a change of {moved}")
     fresh, _ = _prepared(config)
@@ -121,10 +148,10 @@ def _check_resuming(config: EngineConfig, batch: Batch) -> None:
     engine, _ = _prepared(config)
     for _ in range(3):
         _step(engine, [batch])
+    weights, write = engine.full_weights(), engine.save()
+    expected = [_step(engine, [batch]) for _ in range(3)]
     with tempfile.TemporaryDirectory() as folder:
-        weights = _copied(engine.full_weights())
-        engine.save(Path(folder))
-        expected = [_step(engine, [batch]) for _ in range(3)]
+        write(Path(folder))  # copies were taken before those steps
         other, _ = _prepared(config, weights)
         other.load(Path(folder))
         found = [_step(other, [batch]) for _ in range(3)]
@@ -137,14 +164,40 @@ def _check_resuming(config: EngineConfig, batch: Batch) -> None:
     )
 
 
-def _prepared(config: EngineConfig, weights: Mapping[str, Tensor] | None = None) -> tuple[Engine, nn.Module]:
+def _check_averages(config: EngineConfig, batch: Batch) -> None:
+    """Check that the running mean is what is written, and goes on from where it was beside the weights."""
+    settings: dict[str, Any] = {"ema": {"decay": 0.5, "every": 2, "use": True}}
+    plain, _ = _prepared(config)
+    engine, _ = _prepared(config, **settings)
+    mean = _copied(plain.full_weights())
+    for step in range(1, 5):
+        _step(plain, [batch])
+        _step(engine, [batch])
+        if step == 2:
+            weights, write = engine.full_weights(), engine.save()
+        if step % 2 == 0:
+            mean = {name: torch.lerp(mean[name], value, 0.5) for name, value in plain.full_weights().items()}
+    with tempfile.TemporaryDirectory() as folder:
+        write(Path(folder))
+        resumed, _ = _prepared(config, weights, **settings)
+        resumed.load(Path(folder))
+    for _ in range(2):
+        _step(resumed, [batch])
+    for what, one in (("", engine), (", resumed,", resumed)):
+        off = _distance(mean, one.full_weights())
+        expect(off <= 1e-6, config, expected=f"full_weights{what} to be the running mean", found=f"{off} off")
+
+
+def _prepared(
+    config: EngineConfig, weights: Mapping[str, Tensor] | None = None, **settings: Any
+) -> tuple[Engine, nn.Module]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         module = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.LayerNorm(8), nn.Linear(8, 3))
     if weights is not None:
         module.load_state_dict(dict(weights))
     engine = config.build()
-    engine.prepare(module, Optimizer(lr=1e-2, weight_decay=0.1))
+    engine.prepare(module, Optimizer.model_validate({"lr": 1e-2, "weight_decay": 0.1, **settings}))
     return engine, module
 
 

@@ -54,6 +54,7 @@ class EngineConfig(ComponentConfig):
     """A toy engine under the default engine's name."""
 
     kind: ClassVar[str] = "engine"
+    distributed: ClassVar[bool] = True
     name: Literal["single"] = "single"
     precision: Literal["fp32", "bf16"] = "fp32"
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data.shuffle import drawn, measure, mixing, recorded, through_buffer
-from openvla_toolkit.core.sections import Shuffle
+from openvla_toolkit.core.data_sections import Shuffle
 
 DATA = recorded(60_000)
 
@@ -37,9 +37,8 @@ def test_a_buffer_draws_every_frame_at_most_once_and_none_from_ahead() -> None:
     assert (read[out] <= np.arange(2000) + 100).all()
 
 
-@pytest.mark.parametrize("name", ["global", "blocks"])
-def test_our_orders_are_drawn_from_the_sampler(name: str) -> None:
-    shuffle = Shuffle.model_validate({"name": name, "block": 50, "window": 8})
+@pytest.mark.parametrize("shuffle", [Shuffle(), Shuffle(name="blocks", block=50, window=8)])
+def test_our_orders_are_drawn_from_the_sampler(shuffle: Shuffle) -> None:
     positions = drawn(shuffle, 5000, count=5000, start=5000)
     assert sorted(positions.tolist()) == list(range(5000))
     assert np.array_equal(drawn(shuffle, 5000, count=10, start=7000), positions[2000:2010])

@@ -9,9 +9,11 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from openvla_toolkit.checkpoints import locate as place
+from openvla_toolkit.checkpoints.formats.reading import outlined_content
 from openvla_toolkit.checkpoints.load import read_settings
-from openvla_toolkit.checkpoints.locate import locate, shipped_policies
+from openvla_toolkit.checkpoints.locate import at_hand, locate, shipped_policies
 from openvla_toolkit.core.errors import CheckpointError, MissingFile
+from tests.checkpoints.small_models import small_adapter
 
 
 def whole(folder: Path) -> Path:
@@ -137,3 +139,27 @@ def test_settings_that_cannot_be_read_are_named(tmp_path: Path, text: str, messa
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
         read_settings(tmp_path)
+
+
+def test_what_the_hub_would_have_to_send_is_not_at_hand(tmp_path: Path) -> None:
+    folder = whole(tmp_path / "policy")
+    assert at_hand(folder) == folder
+    assert at_hand("tabletop-tiny") == locate("tabletop-tiny")
+    for name in ("openvla/openvla-7b", "prism-dinosiglip+7b", "nobody/nothing"):
+        assert at_hand(name) is None
+    with pytest.raises(MissingFile, match="no policy 'tabletop-tini'"):
+        at_hand("tabletop-tini")
+
+
+def test_what_is_not_at_hand_can_be_outlined_by_the_catalog(tmp_path: Path) -> None:
+    released, trained = outlined_content("openvla/openvla-7b"), outlined_content("prism-dinosiglip-224px+7b")
+    assert released is not None
+    assert trained is not None
+    assert released.policy == trained.policy
+    assert released.policy["projector"] == "fused-gelu-mlp"
+    assert list(released.tensors()) == []
+    assert outlined_content("nobody/nothing") is None
+    adapter = small_adapter(tmp_path / "adapter", base="openvla/openvla-7b")
+    under = outlined_content(adapter)
+    assert under is not None
+    assert under.policy == released.policy

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import types
@@ -19,6 +20,27 @@ policy: toy-policy
 data: [{name: toy-episodes, root: /data}]
 observers: []
 evaluate: [toy-score]
+"""
+TRAINING = "train={optimizer: {lr: 1}, steps: 1, batch: {total: 4}}"
+LAUNCHING = """
+from typing import Literal
+from openvla_toolkit.interfaces.launcher import LauncherConfig
+
+LAUNCHED = []
+
+class LocalConfig(LauncherConfig):
+    name: Literal["local"] = "local"
+    nproc: int = 1
+
+    @property
+    def processes(self):
+        return self.nproc
+
+    def build(self):
+        return self
+
+    def launch(self, words, *, recipe):
+        LAUNCHED.append((self.nproc, list(words)))
 """
 
 
@@ -45,6 +67,15 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, bool]]:
     stand_in.run = run  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, stand_in.__name__, stand_in)
     return asked
+
+
+@pytest.fixture
+def launching(install: Any) -> list[tuple[int, list[str]]]:
+    """Take the place of the launcher and note what it is asked to start."""
+    groups = {"launcher": {"local": "launching:LocalConfig"}}
+    install("openvla-launching", groups, modules={"launching": LAUNCHING})
+    launched: list[tuple[int, list[str]]] = importlib.import_module("launching").LAUNCHED
+    return launched
 
 
 def test_run_passes_the_recipe_with_its_overrides(openvla: Openvla, runs: list[tuple[Any, bool]]) -> None:
@@ -75,8 +106,55 @@ def test_a_recipe_that_asks_for_nothing_is_refused(openvla: Openvla, runs: list[
 
 def test_only_the_first_rank_speaks(openvla: Openvla, runs: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "1")
-    assert openvla("run", "toy.yaml") == (0, "", "")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert openvla("run", "toy.yaml", TRAINING) == (0, "", "")
     assert len(runs) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("toy.yaml", "--resume", "auto"),
+        ("--resume", "auto", "toy.yaml"),
+        ("toy.yaml", "--resume=auto", "seed=3"),
+    ],
+)
+def test_resume_auto_is_resume(
+    openvla: Openvla, runs: list[tuple[Any, bool]], words: tuple[str, ...]
+) -> None:
+    code, _, err = openvla("run", *words)
+    assert (code, err) == (0, "")
+    assert [resume for _, resume in runs] == [True]
+
+
+def test_processes_are_left_to_the_launcher(openvla: Openvla, runs: Any, launching: Any) -> None:
+    words = ["toy.yaml", TRAINING, "seed=3", "--resume", "auto"]
+    assert openvla("run", *words, "--nproc", "2")[0] == 0
+    assert openvla("run", *words, "launcher={name: local, nproc: 4}")[0] == 0
+    assert launching == [
+        (2, ["run", "toy.yaml", TRAINING, "seed=3", "--resume"]),
+        (4, ["run", "toy.yaml", TRAINING, "seed=3", "launcher={name: local, nproc: 4}", "--resume"]),
+    ]
+    assert runs == []
+    assert openvla("run", *words, "launcher=local", "--nproc", "1")[0] == 0
+    assert len(runs) == 1
+
+
+def test_processes_that_were_started_start_no_others(
+    openvla: Openvla, runs: Any, launching: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RANK", "0")
+    assert openvla("run", "toy.yaml", TRAINING, "launcher={name: local, nproc: 4}")[0] == 0
+    assert len(runs) == 1
+
+
+def test_more_processes_than_samples_are_refused(openvla: Openvla, runs: Any, launching: Any) -> None:
+    code, _, err = openvla("run", "toy.yaml", TRAINING, "--nproc", "3")
+    assert code == 2
+    assert err == (
+        "error: train.batch.total: 4 samples do not divide over 3 processes; choose a multiple of 3, such as "
+        "3 or 6.\n"
+    )
 
 
 def test_several_mistakes_are_several_lines(openvla: Openvla, recipe: Path) -> None:

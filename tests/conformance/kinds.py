@@ -62,6 +62,8 @@ COVERED = {
     "lora/expected.json: rank": "test_adapters.py",
     "lora/expected.json: train_batch": "test_train_step.py",
     "lora/expected.json: full_finetuning*": "test_train_step.py",
+    "lora/expected.json: lora_training*": "test_lora_training.py",
+    "lora/all_linear_targets.json: *": "test_lora_training.py",
     "vlm_data/images/*": "test_conversations.py",
     "vlm_data/finetune.json": "test_conversations.py",
     "vlm_data/expected.json: finetune.*.items[[][]].*": "test_conversations.py",
@@ -91,15 +93,13 @@ COVERED = {
     "training/registered_configs.json: model.*": "test_catalog.py",
     "training/stages_*.json: all_parameters": "test_freezing.py",
     "training/stages_*.json: stages*": "test_freezing.py",
+    "training/lr_schedules.json*": "test_schedules.py",
+    "training/metrics_jsonl.json: *": "test_metrics.py",
 }
 """Kind -> the module here that compares it (of inputs: that reads it)."""
 
 LATER = {
     "training/registered_configs.json: dataset.*": "vision-language training: downloads",
-    "training/lr_schedules.json*": "training: schedules and parameter groups",
-    "training/metrics_jsonl.json: *": "training: trackers",
-    "lora/all_linear_targets.json: *": "training: which layers LoRA trains",
-    "lora/expected.json: lora_training*": "training: optimizer steps with LoRA",
     "vlm_data/align.json": "vision-language training: the alignment stage",
     "vlm_data/expected.json: align.*": "vision-language training: the alignment stage",
     "vlm_data/expected.json: finetune.*.modality_lengths": "vision-language training: the sampler",

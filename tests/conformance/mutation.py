@@ -4,6 +4,7 @@
 * Every model has one more layer, and one more block in each tower, that add nothing: their outputs are zero.
   So the sizes, the names of tensors and the hidden states are others, and every output is known.
 * Actions are scaled by other statistics; what is expected follows from the recorded ids.
+* An adapter of the model goes to the new layers too. Learning rates are doubled, and losses halved.
 * Of data there is one set, under another name and in other shards (see ``mutated_data``).
 * The action codes are others; what is expected is counted with Python's own integers.
 """
@@ -46,6 +47,8 @@ def mutate(kit: Path, target: Path) -> None:
     _fewer_cases(folder)
     _deeper(folder)
     _other_statistics(folder)
+    _other_adapter(kit, target / "lora")
+    _other_training(kit, target / "training")
     _other_codes(kit, target / "action_tokenizer")
     _other_picture(target / "images")
     _fewer_prompts(kit, target / "prompts")
@@ -206,6 +209,46 @@ def _rescaled(action: list[float], before: dict[str, Any], after: dict[str, Any]
         spread = new["q99"][number] - new["q01"][number]
         rescaled.append(new["q01"][number] + share * spread if mask[number] else value)
     return rescaled
+
+
+def _other_adapter(kit: Path, folder: Path) -> None:
+    """State which layers of the deeper model get an adapter: the new ones as the first ones."""
+    stated = json.loads((kit / "lora" / "all_linear_targets.json").read_text())["fused"]
+    arch = json.loads((kit / "model" / "fused" / "arch.json").read_text())
+    sizes = dict(stated["trainable"])
+    numbers = [("layers", arch["llm"]["num_hidden_layers"])]
+    numbers += [(f"{name}[.]blocks", tower["depth"]) for name, tower in arch["featurizer"].items()]
+    for name, size in list(sizes.items()):
+        for owner, number in numbers:
+            if match := re.search(rf"(.*[.]{owner}[.])0([.].*)", name):
+                sizes[f"{match[1]}{number}{match[2]}"] = size
+    count = sum(int(np.prod(size)) for size in sizes.values())
+    other = {**stated, "trainable": list(sizes.items()), "n_trainable_params": count}
+    folder.mkdir()
+    (folder / "all_linear_targets.json").write_text(json.dumps({MODEL: other}))
+
+
+def _other_training(kit: Path, folder: Path) -> None:
+    shutil.copytree(kit / "training", folder)
+    for place in [*folder.glob("stages_*.json"), folder / "registered_configs.json"]:
+        place.unlink()  # they are about the models that are left out
+
+    def doubled(runs: Any) -> None:
+        del runs[1:3]
+        for run in runs:
+            run["learning_rate"] *= 2
+            for key in ("lr_used_at_step", "lr_logged_after_step"):
+                run[key] = [2 * rate for rate in run[key]]
+
+    def halved(content: Any) -> None:
+        del content["status_strings"]
+        (lines,) = [lines for name, lines in content["files"].items() if name != "run-metrics.jsonl"]
+        for line in lines:
+            line["VLA Train/Loss"] = line["VLA Train/Loss (Raw)"] = line["VLA Train/Loss"] / 2
+            line["my_robot/L1 Loss"] = 0.75
+
+    edit(folder / "lr_schedules.json", doubled)
+    edit(folder / "metrics_jsonl.json", halved)
 
 
 def _other_codes(kit: Path, folder: Path) -> None:

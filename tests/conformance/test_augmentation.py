@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.contract import FrameRecipe
+from openvla_toolkit.core.data_sections import Augment
 from openvla_toolkit.core.images.canvas import TRUNCATED, Canvas, to_pixels
 from openvla_toolkit.core.images.colour import brighten, contrast, saturate, turn_hue
 from openvla_toolkit.core.images.framing import Change, framed
 from openvla_toolkit.core.images.resampling import WHOLE, crop_and_resize
-from openvla_toolkit.core.sections import Augment
 from tests.conformance import kit
 from tests.conformance.test_image_operations import close
 

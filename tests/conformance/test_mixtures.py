@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.contract import Normalization
-from openvla_toolkit.core.sections import Goals
+from openvla_toolkit.core.data_sections import Goals
 from openvla_toolkit.mixtures.open_x import Entry, named_mixtures, without_repeats
 from openvla_toolkit.pipeline.mixture import epoch_length, shares
 from openvla_toolkit.pipeline.sampler import MixtureSampler, Source

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -74,6 +75,34 @@ def test_a_wrong_action_is_found(other: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_wrong_values_of_training_are_found(other: Path, tmp_path: Path) -> None:
+    """A rate off by a millionth, a layer that gets no adapter, a loss that is told wrong."""
+    folder = tmp_path / "wrong"
+    shutil.copytree(other, folder)
+    edit(folder / "training" / "lr_schedules.json", lambda runs: _scale(runs[0]["lr_used_at_step"], 2))
+    edit(folder / "training" / "lr_schedules.json", _decay_a_bias)
+    edit(folder / "lora" / "all_linear_targets.json", lambda content: content[MODEL]["trainable"].pop())
+    edit(
+        folder / "training" / "metrics_jsonl.json",
+        lambda content: [lines[-1].update({"VLA Train/Loss": 9.0}) for lines in content["files"].values()],
+    )
+    modules = [str(FOLDER / f"test_{name}.py") for name in ("schedules", "metrics", "lora_training")]
+    result = run_on(folder, *modules)
+    assert result.returncode == 1
+    failed = set(re.findall(r"FAILED \S+::(\w+)", result.stdout))
+    assert failed == {"test_rates", "test_groups", "test_layers_and_sizes", "test_a_line_about_a_step"}
+    assert passed(result) > 0
+
+
+def _decay_a_bias(runs: Any) -> None:
+    decaying, plain = runs[1]["groups"]
+    decaying["params"].append(plain["params"].pop())
+
+
+def _scale(rates: list[float], position: int) -> None:
+    rates[position] *= 1 + 1e-6
+
+
 @pytest.mark.parametrize(
     ("array", "test"),
     [

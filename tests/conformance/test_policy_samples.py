@@ -11,7 +11,7 @@ import pytest
 
 from openvla_toolkit.action_heads import TokensConfig
 from openvla_toolkit.core.contract import ImageRecipe, Normalization
-from openvla_toolkit.core.sections import Filters
+from openvla_toolkit.core.data_sections import Filters
 from openvla_toolkit.pipeline.filters import choose
 from openvla_toolkit.pipeline.mixture import epoch_length
 from openvla_toolkit.pipeline.samples import EpisodeSource

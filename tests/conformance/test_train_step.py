@@ -26,17 +26,17 @@ def stated(model: str) -> Any:
     return kit.recorded(f"model/{model}/train_step.json")
 
 
+def style_of_batch(model: str, policy: OpenVLAPolicy) -> str:
+    """Return the style in which the batch was written."""
+    ids, task = stated(model)["input_ids"][0], stated(model)["tasks"][0]
+    written = {style: policy.tokenizer(asked(style, task)).input_ids for style in STYLES}
+    return next(style for style, begin in written.items() if ids[: len(begin)] == begin)
+
+
 def learner(model: str) -> OpenVLAPolicy:
     """Return a policy that writes its samples as the batch was written, with a network of its own."""
-    policy, batch = hugging_face(model), stated(model)
-    ids = batch["input_ids"][0]
-    style = next(
-        style
-        for style in STYLES
-        if policy.tokenizer(asked(style, batch["tasks"][0])).input_ids
-        == ids[: len(policy.tokenizer(asked(style, batch["tasks"][0])).input_ids)]
-    )
-    policy = speaking(policy, style)
+    policy = hugging_face(model)
+    policy = speaking(policy, style_of_batch(model, policy))
     policy.module = copy.deepcopy(model_of(policy))
     freeze(policy.module, ())
     return policy

@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Filters
 from openvla_toolkit.core.errors import DataError, RecipeError
 from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.core.images.resampling import resize_lanczos3
-from openvla_toolkit.core.sections import Filters
 from openvla_toolkit.core.types import EncodedImage, Sample
 from openvla_toolkit.pipeline.filters import choose
 from openvla_toolkit.pipeline.samples import EpisodeSource

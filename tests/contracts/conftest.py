@@ -93,6 +93,8 @@ SETTINGS: Mapping[tuple[str, str], Callable[[Path], Mapping[str, Any]]] = {
     ("executor", "processes"): lambda folder: {"workers": 2},
     ("executor", "ray"): lambda folder: {"cpus_per_task": available_cores()},
     ("engine", "single"): lambda folder: {"device": "cpu"},
+    ("engine", "ddp"): lambda folder: {"device": "cpu"},
+    ("engine", "fsdp"): lambda folder: {"device": "cpu"},
     ("environment", "tabletop"): lambda folder: {"world": {**WORLD, "max_steps": 4}},
     ("evaluator", "closed-loop"): _dots,
     ("evaluator", "open-loop"): lambda folder: {"data": DotsEpisodesConfig(), "frames": 8},

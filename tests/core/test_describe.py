@@ -49,6 +49,18 @@ def test_fields_in_words() -> None:
     ]
 
 
+class Part(ComponentConfig):
+    name: Literal["part"] = "part"
+    inner: Settings | None = None
+    """Optional."""
+    robot: ComponentConfig | None = None
+
+
+def test_sections_of_a_component_are_described_with_it() -> None:
+    names = [field.name for field in describe_fields(Part)]
+    assert names == ["inner", "inner.root", "inner.share", "inner.names", "inner.robot", "robot"]
+
+
 class Narrower(Settings):
     share: float = 0.25
     """Its own words."""
@@ -76,4 +88,4 @@ def test_a_class_without_source_has_no_texts() -> None:
 
 def test_no_source_is_read_before_somebody_asks() -> None:
     assert Train.model_fields["steps"].description is None
-    assert field_docs(Train)["steps"] == "Optimizer steps."
+    assert field_docs(Train)["steps"] == "Optimizer steps; or give ``epochs``."

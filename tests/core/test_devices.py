@@ -17,3 +17,17 @@ def test_a_device_that_is_there_is_returned() -> None:
 def test_a_device_that_is_not_there_is_named_with_its_setting(name: str) -> None:
     with pytest.raises(UserError, match=rf"serve\.device '{name}' is not usable here: .*Take 'cpu'.*\.$"):
         usable_device(name, setting="serve.device")
+
+
+def test_every_process_of_a_machine_needs_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable, value in {
+        "RANK": "2",
+        "LOCAL_RANK": "1",
+        "WORLD_SIZE": "4",
+        "LOCAL_WORLD_SIZE": "2",
+    }.items():
+        monkeypatch.setenv(variable, value)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert usable_device("cpu", setting="device") == torch.device("cpu")
+    with pytest.raises(UserError, match=r"device 'cuda': rank 2 has no GPU of its own, there are 1 for 2"):
+        usable_device("cuda", setting="device")

@@ -20,7 +20,7 @@ from tests.docs.walkthrough import blocks
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
 
 
 def sessions() -> dict[str, ast.FunctionDef]:
@@ -66,7 +66,7 @@ def check(words: list[str]) -> None:
             with pytest.raises(SystemExit) as ended:
                 main(["run", *rest, "--dry-run"])
             assert ended.value.code == 0, f"{shlex.join(words)} is refused."
-        case ["openvla", "models" | "predict" as verb, *rest]:  # they name a hub's models, or a GPU
+        case ["openvla", "models" | "plan" | "predict" as verb, *rest]:  # a hub's models, a GPU, a minute
             _parse(verb, rest)
         case ["openvla", "data", "download", *rest]:  # nothing is fetched
             _parse("data", ["download", *rest])
@@ -114,13 +114,13 @@ def test_the_two_commands_of_the_readme() -> None:
     assert list(unrun((ROOT / "README.md").read_text()))[:2] == first
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_a_recipe_says_how_it_is_run(recipe: Path) -> None:
     commands = in_comments(recipe)
     assert commands
     for words in commands:
         check(words)
-        assert words[2] == f"recipes/{recipe.name}"
+        assert words[2] == str(recipe.relative_to(ROOT))
 
 
 def test_the_command_for_a_copy_of_bridge_leaves_nothing_at_the_small_one() -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from openvla_toolkit.core.data_sections import Filters, Goals
 from openvla_toolkit.core.errors import MissingFile, RecipeError
 from openvla_toolkit.core.recipe import Recipe
-from openvla_toolkit.core.sections import Filters, Goals
 from openvla_toolkit.datasets import RLDSConfig
 from openvla_toolkit.datasets.rlds.catalog import catalog
 from openvla_toolkit.mixtures import OpenXConfig

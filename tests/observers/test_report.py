@@ -196,6 +196,26 @@ def test_the_contract_says_what_is_made_of_a_picture(frame: FrameRecipe | None, 
     assert dict(contract_rows(framing.model_dump(mode="json")))["Frames"] == [words]
 
 
+def test_self_check_and_held_out_data_are_shown(run: Path) -> None:
+    assert "Self-check" not in (text := Page(write_report(run).read_text()).text)
+    assert "held-out" not in text
+    checked = {
+        "frames": 32,
+        "summary": ["self-check of step-000400: 75.0% of 32 ids as in training, 32 frames"],
+        "problems": ["acting chooses <one> thing"],
+        "warnings": ["hardly any change: z."],
+    }
+    write(run / "self_check.json", checked)
+    lines = [{"stage": "validation", "step": step, "loss": 2.0 - step / 400} for step in (0, 200, 400)]
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in lines))
+    text = Page(write_report(run).read_text()).text
+    assert "75.0% of 32 ids as in training" in text
+    assert "acting chooses <one> thing" in text
+    assert "hardly any change: z." in text
+    assert "On held-out data Loss last 1 " in text
+
+
 def test_it_can_be_made_again_from_the_folder_alone(run: Path) -> None:
     first = write_report(run).read_bytes()
     assert write_report(run).read_bytes() == first

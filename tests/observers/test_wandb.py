@@ -75,3 +75,18 @@ def test_without_wandb_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingDependency, match=r"observer 'wandb' needs wandb: pip install"):
         WandBConfig().build()
+
+
+def test_a_resumed_run_goes_on_under_the_same_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    output, ids = tmp_path / "my-run", []
+    for _ in range(2):
+        observers = Observers([WandBConfig(mode="offline").build()])
+        observers.tell.run_started(recipe=Recipe(output=output, observers=[]), output=output)
+        observers.tell.run_finished(error=None)
+        newest = max(output.glob("wandb/offline-run-*/run-*.wandb"), key=lambda file: file.stat().st_mtime_ns)
+        (told,) = [one.run for one in records_of_ended(newest) if one.WhichOneof("record_type") == "run"]
+        ids.append(told.run_id)
+    known = json.loads((output / "trackers.json").read_text())
+    assert ids == [known["wandb"], known["wandb"]]

@@ -107,11 +107,16 @@ CONVERSIONS = [
 ]
 
 
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff\xe0 cut off"])
 @pytest.mark.parametrize("how", CONVERSIONS)
 def test_a_damaged_picture_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], how: dict[str, Any]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    how: dict[str, Any],
+    data: bytes,
 ) -> None:
-    damaged(monkeypatch, position=1, frame=1, data=b"")
+    damaged(monkeypatch, position=1, frame=1, data=data)
     with pytest.raises(DataError, match=r"memory, episode dots/1, frame 1, 'observation\.images\.wrist': "):
         convert(job(tmp_path, **how))
     assert not (tmp_path / "copy").exists()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Filters
 from openvla_toolkit.core.errors import DataError, RecipeError
-from openvla_toolkit.core.sections import Filters
 from openvla_toolkit.core.statistics import normalize
 from openvla_toolkit.pipeline import filters
 from openvla_toolkit.pipeline.filters import Choice, Selection, choose

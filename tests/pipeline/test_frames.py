@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.contract import FrameRecipe, ImageRecipe
+from openvla_toolkit.core.data_sections import Augment
 from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.images.augmentation import draw
 from openvla_toolkit.core.images.decoding import decode
 from openvla_toolkit.core.images.framing import framed
-from openvla_toolkit.core.sections import Augment
 from openvla_toolkit.pipeline.frames import as_recorded, frame_maker
 from openvla_toolkit.testing.fakes.world import jpeg
 

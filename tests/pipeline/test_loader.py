@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.errors import DataError, TrainingError
-from openvla_toolkit.core.sections import Loader
 from openvla_toolkit.core.types import Sample
 from openvla_toolkit.pipeline.index import EpisodeIndex
 from openvla_toolkit.pipeline.loader import Batch, accumulated, batches
@@ -70,6 +70,14 @@ def test_a_step_takes_its_own_batches_and_no_more(source: EpisodeSource) -> None
     taken = [list(accumulated(batches_of_run, 2)) for _ in range(6)]
     assert [len(step) for step in taken] == [2] * 6
     assert list(batches_of_run) == []
+
+
+def test_data_that_ends_within_a_step_is_an_error() -> None:
+    batch: Batch = {"x": np.zeros(1)}
+    step = accumulated(iter([batch, batch]), 3)
+    assert [next(step), next(step)] == [batch, batch]
+    with pytest.raises(TrainingError, match=r"the data ended after 2 of the 3 micro-batches of a step"):
+        next(step)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -12,9 +12,9 @@ import pytest
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.errors import DataError, StorageError
 from openvla_toolkit.core.locks import locked
-from openvla_toolkit.core.sections import Loader
 from openvla_toolkit.pipeline import read_ahead as module
 from openvla_toolkit.pipeline.index import EpisodeIndex
 from openvla_toolkit.pipeline.loader import Batch, batches

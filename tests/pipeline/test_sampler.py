@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openvla_toolkit.core.sections import Shuffle
+from openvla_toolkit.core.data_sections import Shuffle
 from openvla_toolkit.pipeline.sampler import MixtureSampler, Source, micro_batches
 
 SOURCES = st.lists(

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from openvla_toolkit.core.contract import Normalization
+from openvla_toolkit.core.data_sections import Goals
 from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.images.decoding import decode
-from openvla_toolkit.core.sections import Goals
 from openvla_toolkit.core.statistics import normalize
 from openvla_toolkit.core.types import ADDRESS_FIELDS, Conversation, DataDescription, Turn
 from openvla_toolkit.pipeline.filters import Selection

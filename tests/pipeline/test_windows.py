@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openvla_toolkit.core.sections import Goals
+from openvla_toolkit.core.data_sections import Goals
 from openvla_toolkit.pipeline.windows import goal_frame, history, padded
 
 EPISODES = st.tuples(st.integers(0, 50), st.integers(1, 30)).flatmap(

@@ -83,7 +83,7 @@ def make_recipe(dots: None, tmp_path: Path) -> MakeRecipe:
 def curve(output: Path) -> dict[int, dict[str, float]]:
     """Return what a run's training logged, by step, without the times; what was taken again counts last."""
     lines = [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
-    times = {"time", "stage", "samples_per_second", "data_wait"}
+    times = {"time", "stage", "samples_per_second", "tokens_per_second", "data_wait", "peak_memory_gb"}
     return {
         line["step"]: {key: value for key, value in line.items() if key not in times}
         for line in lines

@@ -10,10 +10,10 @@ import pytest
 
 from openvla_toolkit.checkpoints.load import load_policy
 from openvla_toolkit.core.contract import FrameRecipe
+from openvla_toolkit.core.data_sections import Augment, Frames
 from openvla_toolkit.core.errors import ContractMismatch, RecipeError
 from openvla_toolkit.core.hooks import Observers
 from openvla_toolkit.core.images.framing import framed
-from openvla_toolkit.core.sections import Augment, Frames
 from openvla_toolkit.core.types import Observation, Sample
 from openvla_toolkit.stages.prepare import prepare, robot_of, sources, statistics_of
 from openvla_toolkit.stages.run_recipe import run

@@ -73,7 +73,7 @@ def test_sigterm_in_an_evaluation(make_recipe: Any, by_observer: bool) -> None:
     with pytest.raises(RunInterrupted, match=r"stopped by SIGTERM\. Go on with --resume") as caught:
         run(recipe)
     assert Ear.heard == [caught.value]
-    assert caught.value.exit_code == 130
+    assert caught.value.exit_code == 143
     assert list((recipe.output / "evaluation").iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -141,7 +141,7 @@ def test_demonstrations_are_terminated(preparing: Any, tmp_path: Path, processes
     children = processes.started_by(process.pid)
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert "stopped by SIGTERM" in said
     assert "Traceback" not in said
     processes.until_gone(children)

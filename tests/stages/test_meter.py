@@ -21,6 +21,14 @@ def test_steps_are_averaged_and_replaced_samples_summed() -> None:
     assert not [name for name in fed(meter, 1.0).flush() if name.startswith("skipped/")]
 
 
+def test_a_window_without_a_step_tells_no_means() -> None:
+    meter = fed(Meter(), 1.0)
+    assert meter.flush()["loss"] == 1.0
+    meter.skip({"a": 2})
+    assert meter.flush() == {"skipped/a": 2}
+    assert meter.flush() == {}
+
+
 def test_counts_survive_a_checkpoint() -> None:
     first, second = fed(Meter(), 1.0), Meter()
     first.skip({"a": 2})

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.hooks import Observers
-from openvla_toolkit.core.sections import Loader
 from openvla_toolkit.datasets import DemonstrationsConfig, RLDSConfig
 from openvla_toolkit.mixtures import WeightedConfig
 from openvla_toolkit.pipeline.loader import Batch, batches

@@ -118,11 +118,11 @@ def test_killed_in_the_middle(endless: Any, make_recipe: Any, read_curve: Any, p
     assert not list((recipe.output / "checkpoints").glob("*.partial-*"))
 
 
-def test_sigterm_saves_and_exits_with_130(endless: Any) -> None:
+def test_sigterm_saves_and_exits_with_143(endless: Any) -> None:
     process, recipe = endless
     process.send_signal(signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 143
     assert "stopped by SIGTERM after step" in said
     assert "Traceback" not in said
     assert str(checkpoints_of(recipe.output)[-1]) in said.replace("\n", "")
@@ -188,8 +188,9 @@ def test_a_run_may_be_prolonged_and_not_shortened(make_recipe: Any) -> None:
         ({"data": [{"name": "dots-episodes", "seed": 1}]}, "data"),
         ({"policy": {"name": "dots-linear", "chunk": 2}}, "policy"),
         ({"train": {"optimizer": {"lr": 0.02}}}, r"train\.optimizer"),
-        ({"train": {"batch": {"total": 8}}}, r"train\.batch"),
+        ({"train": {"batch": {"total": 8}}}, r"train\.batch\.total"),
         ({"train": {"clip_norm": None}}, r"train\.clip_norm"),
+        ({"train": {"frames": {"resample": "original"}}}, r"train\.frames"),
         ({"train": {"loader": {"shuffle": "blocks"}}}, r"train\.loader\.shuffle"),
     ],
 )
@@ -199,16 +200,31 @@ def test_other_settings_are_another_run(make_recipe: Any, changes: dict[str, Any
         run(make_recipe(**changes), resume=True)
 
 
+def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what the toolkit logged; torch's checkpoints log every move."""
+    return [record.message for record in caplog.records if record.name.startswith("openvla_toolkit")]
+
+
 @pytest.mark.parametrize(("schedule", "said"), [("linear", 1), ("cosine", 1), ("constant", 0)])
 def test_other_steps_bend_the_learning_rate_and_that_is_said(
     make_recipe: Any, caplog: pytest.LogCaptureFixture, schedule: str, said: int
 ) -> None:
     run(make_recipe(train={"schedule": schedule}))
     run(make_recipe(train={"schedule": schedule}), resume=True)
-    assert caplog.messages == []
+    assert said_by_us(caplog) == []
     run(make_recipe(train={"schedule": schedule, "steps": 14}), resume=True)
-    lines = [line for line in caplog.messages if line.startswith("train.steps was 12 and is now 14")]
+    lines = [line for line in said_by_us(caplog) if line.startswith("train.steps was 12 and is now 14")]
     assert len(lines) == said
+
+
+def test_other_epochs_bend_the_learning_rate_and_that_is_said(
+    make_recipe: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = {"schedule": "linear", "steps": 0}
+    run(make_recipe(train={**settings, "epochs": 0.5}))
+    run(make_recipe(train={**settings, "epochs": 1}), resume=True)
+    (line,) = [line for line in said_by_us(caplog) if line.startswith("train.epochs was")]
+    assert "was 0.5 and is now 1.0: from here on the learning rate is that of a run of 1.0 epochs" in line
 
 
 def test_a_signal_in_the_last_step_is_obeyed(make_recipe: Any, counting: Any, measured: Any) -> None:

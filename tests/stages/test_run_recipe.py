@@ -11,8 +11,9 @@ import torch
 
 from openvla_toolkit.checkpoints.load import load_policy
 from openvla_toolkit.core.errors import ContractMismatch, RecipeError, TrainingError, UserError
+from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.stages.run_recipe import run
-from openvla_toolkit.testing import DotsConfig, LinearPolicy
+from openvla_toolkit.testing import DotsConfig, DotsEpisodesConfig, LinearPolicy
 
 
 def test_training_lowers_the_loss_and_leaves_a_policy(make_recipe: Any, read_curve: Any) -> None:
@@ -66,6 +67,28 @@ def test_metrics_are_means_since_the_last_line(make_recipe: Any, read_curve: Any
         assert coarse[step]["total"] == 12
 
 
+@pytest.mark.parametrize("steps", [0, None])
+def test_epochs_are_counted_in_whole_batches(steps: int | None, make_recipe: Any, read_curve: Any) -> None:
+    frames = sum(len(episode) for episode in DotsEpisodesConfig().build())
+    batch = next(size for size in range(5, 20) if frames % size)
+    settings = make_recipe(train={"batch": {"total": batch}}).model_dump(mode="json")
+    settings["train"].update(steps=steps, epochs=2)
+    recipe = Recipe.from_mapping(settings)
+    run(recipe)
+    assert max(read_curve(recipe.output)) == 2 * (frames // batch + 1)
+    again = Recipe.load(recipe.output / "recipe.lock.yaml")
+    assert again.train == recipe.train
+
+
+@pytest.mark.parametrize("end", [{}, {"steps": 3, "epochs": 1}])
+def test_a_training_ends_by_steps_or_by_epochs(make_recipe: Any, end: dict[str, int]) -> None:
+    settings = make_recipe().model_dump(mode="json")
+    del settings["train"]["steps"]
+    settings["train"].update(end)
+    with pytest.raises(RecipeError, match="train: give either 'steps' or 'epochs'"):
+        Recipe.from_mapping(settings)
+
+
 def test_evaluators_see_the_policy_before_and_after(make_recipe: Any, counting: Any, measured: Any) -> None:
     recipe = make_recipe(evaluate=[counting(), counting(before_training=True, episodes=2)])
     result = run(recipe)
@@ -75,12 +98,14 @@ def test_evaluators_see_the_policy_before_and_after(make_recipe: Any, counting: 
     assert before != after
     policy = load_policy(result.checkpoint or "")
     assert after == policy.module.weight[0, 0].item()  # type: ignore[union-attr, operator, index]
-    assert result.summary == [
+    *lines, checked = result.summary
+    assert lines == [
         "before training:",
         f"weight {before:.3f}",
         "after training:",
         *[f"weight {after:.3f}"] * 2,
     ]
+    assert checked.startswith("self-check of step-000012: ")
     for name in result.evaluations:
         folder = recipe.output / "evaluation" / name
         assert json.loads((folder / "result.json").read_text()) == result.evaluations[name]
@@ -113,9 +138,8 @@ def test_figures_from_before_are_kept_only_with_the_same_settings(
     other = counting(before_training=True, episodes=9)
     result = run(make_recipe(evaluate=[other]), resume=True)
     assert list(result.evaluations) == ["after-0-counting"]
-    assert ["before-0-counting were measured with other settings" in line for line in caplog.messages] == [
-        True
-    ]
+    said = [record.message for record in caplog.records if record.name.startswith("openvla_toolkit")]
+    assert ["before-0-counting were measured with other settings" in line for line in said] == [True]
 
 
 def test_an_evaluator_with_other_settings_is_asked_again(
@@ -176,7 +200,7 @@ def test_a_failure_is_told_and_raised(make_recipe: Any, monkeypatch: pytest.Monk
     loss = LinearPolicy.loss
     monkeypatch.setattr(LinearPolicy, "loss", explode)
     recipe = make_recipe()
-    with pytest.raises(TrainingError, match="is not finite"):
+    with pytest.raises(TrainingError, match="step 1: the loss is inf"):
         run(recipe)
     assert not (recipe.output / "checkpoints").exists()
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from transformers import (
     get_constant_schedule_with_warmup,
     get_cosine_schedule_with_warmup,
@@ -48,6 +49,22 @@ def test_schedules_are_those_of_transformers(name: str, make: object, warmup: in
     schedule = Schedule.model_validate({"name": name, "warmup": warmup})
     ours = [learning_rate(step, peak=3e-4, steps=STEPS, schedule=schedule) for step in range(STEPS)]
     assert ours == pytest.approx(of_transformers(make, warmup=warmup, peak=3e-4), rel=1e-12, abs=1e-18)
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.03, 3), (0.5, 50), (0.009, 0)])
+def test_a_warm_up_can_be_a_share_of_the_run(share: float, steps: int) -> None:
+    told, counted = (Schedule.model_validate({"name": "cosine", "warmup": value}) for value in (share, steps))
+    rates = [
+        [learning_rate(step, peak=1.0, steps=100, schedule=schedule) for step in range(100)]
+        for schedule in (told, counted)
+    ]
+    assert rates[0] == rates[1]
+
+
+@pytest.mark.parametrize("warmup", [-1, 1.0, 2.5, -0.1])
+def test_a_warm_up_is_steps_or_a_share(warmup: float) -> None:
+    with pytest.raises(ValidationError):
+        Schedule.model_validate({"warmup": warmup, "name": "cosine"})
 
 
 def test_warm_up_then_stable_then_decay() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +14,10 @@ from torch import Tensor, nn
 
 from openvla_toolkit.core.errors import TrainingError
 from openvla_toolkit.core.hooks import observe
+from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.engines import SingleConfig
-from openvla_toolkit.engines.single import SingleEngine
+from openvla_toolkit.engines.single import OneDevice
+from openvla_toolkit.engines.torch_engine import TorchEngine
 from openvla_toolkit.interfaces.action_head import LossReport
 from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
 from openvla_toolkit.interfaces.observer import ObserverConfig
@@ -24,7 +26,7 @@ from openvla_toolkit.testing import check_engine, check_evaluator, check_observe
 # --- engines
 
 
-class _MeanOfMeans(SingleEngine):
+class _MeanOfMeans(TorchEngine):
     def step(self, micro_batches: Iterable[Any], loss: Any, *, lr: float, clip_norm: float | None) -> Any:
         def even(module: nn.Module, batch: Mapping[str, Tensor]) -> LossReport:
             report = loss(module, batch)
@@ -33,13 +35,13 @@ class _MeanOfMeans(SingleEngine):
         return super().step(micro_batches, even, lr=lr, clip_norm=clip_norm)
 
 
-class _ToldAfterClipping(SingleEngine):
+class _ToldAfterClipping(TorchEngine):
     def step(self, micro_batches: Iterable[Any], loss: Any, *, lr: float, clip_norm: float | None) -> Any:
         report = super().step(micro_batches, loss, lr=lr, clip_norm=clip_norm)
         return replace(report, grad_norm=min(report.grad_norm, clip_norm or report.grad_norm))
 
 
-class _SwallowsNaN(SingleEngine):
+class _SwallowsNaN(TorchEngine):
     def step(self, micro_batches: Iterable[Any], loss: Any, *, lr: float, clip_norm: float | None) -> Any:
         try:
             return super().step(micro_batches, loss, lr=lr, clip_norm=clip_norm)
@@ -47,7 +49,7 @@ class _SwallowsNaN(SingleEngine):
             return None
 
 
-class _SpoilsMoments(SingleEngine):
+class _SpoilsMoments(TorchEngine):
     def step(self, micro_batches: Iterable[Any], loss: Any, *, lr: float, clip_norm: float | None) -> Any:
         try:
             return super().step(micro_batches, loss, lr=lr, clip_norm=clip_norm)
@@ -57,12 +59,30 @@ class _SpoilsMoments(SingleEngine):
             raise
 
 
-class _ForgetsMoments(SingleEngine):
+class _ForgetsMoments(TorchEngine):
     def load(self, folder: Path) -> None:
         """Restore nothing."""
 
 
-ENGINES = [_MeanOfMeans, _ToldAfterClipping, _SwallowsNaN, _SpoilsMoments, _ForgetsMoments]
+class _CopiesTooLate(TorchEngine):
+    def save(self) -> Callable[[Path], None]:
+        return lambda folder: super(_CopiesTooLate, self).save()(folder)
+
+
+class _OneRateForAll(TorchEngine):
+    def prepare(self, module: nn.Module, optimizer: Optimizer) -> None:
+        super().prepare(module, optimizer.model_copy(update={"groups": ()}))
+
+
+class _AllWeights(TorchEngine):
+    def full_weights(self, names: Collection[str] | None = None) -> Mapping[str, Tensor]:
+        return super().full_weights()
+
+
+ENGINES = [
+    *(_OneRateForAll, _AllWeights, _MeanOfMeans, _ToldAfterClipping),
+    *(_SwallowsNaN, _SpoilsMoments, _ForgetsMoments, _CopiesTooLate),
+]
 
 
 class AnyEngineConfig(SingleConfig):
@@ -70,21 +90,24 @@ class AnyEngineConfig(SingleConfig):
 
     which: int = 0
 
-    def build(self) -> SingleEngine:
-        return ENGINES[self.which](self)
+    def build(self) -> TorchEngine:
+        return ENGINES[self.which](self, OneDevice(self))
 
 
 @pytest.mark.parametrize(
     ("engine", "complaint"),
     [
+        (_OneRateForAll, "parameters of train.optimizer.groups to learn at their share"),
+        (_AllWeights, r"full_weights of \['3.bias'\] alone"),
         (_MeanOfMeans, "the loss .* of one batch from unequal micro-batches"),
         (_ToldAfterClipping, "the norm before clipping"),
-        (_SwallowsNaN, "a TrainingError for a step with NaN"),
+        (_SwallowsNaN, "a NotFinite for a step with NaN"),
         (_SpoilsMoments, "the step after NaN as if it had not been"),
         (_ForgetsMoments, "a resumed engine to take the same steps"),
+        (_CopiesTooLate, "a resumed engine to take the same steps"),
     ],
 )
-def test_an_engine_that_breaks_a_promise(engine: type[SingleEngine], complaint: str) -> None:
+def test_an_engine_that_breaks_a_promise(engine: type[TorchEngine], complaint: str) -> None:
     with pytest.raises(AssertionError, match=f"engine 'single': expected ({complaint})"):
         check_engine(AnyEngineConfig(which=ENGINES.index(engine), device="cpu"))
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedTokenizerFast
 
-__all__ = ["Ids", "arch_specifier", "plain_vision", "preprocessor_json", "write"]
+__all__ = ["Ids", "arch_specifier", "plain_vision", "preprocessor_json", "write", "write_settings"]
 
 _SEPARATOR, _LLAMA_SEPARATOR_ID = "▁", 29871
 """What stands before the first action token; the original knows Llama's id only."""
@@ -53,11 +53,27 @@ def write(
         StorageError: the disk is full or refuses to be written.
     """
     from openvla_toolkit.checkpoints.tensors import write_sharded
+
+    with storage_errors(folder):
+        write_sharded(folder, content.outlines(), content.tensors(), dtype=dtype, shard_bytes=shard_bytes)
+    write_settings(folder, content, tokenizer=tokenizer, dtype=dtype)
+
+
+def write_settings(
+    folder: Path, content: Content, *, tokenizer: PreTrainedTokenizerFast, dtype: torch.dtype | None = None
+) -> None:
+    """Write all of a checkpoint but its tensors: beside an adapter they stand for what it is put on.
+
+    Args:
+        dtype: number type that the tensors on disk have; None: float32.
+
+    Raises:
+        StorageError: the disk is full or refuses to be written.
+    """
     from openvla_toolkit.checkpoints.tokenizer_files import write_tokenizer
 
     config = _config_json(content, tokenizer, dtype=dtype)
     with storage_errors(folder):
-        write_sharded(folder, content.outlines(), content.tensors(), dtype=dtype, shard_bytes=shard_bytes)
         _write_json(folder / STATISTICS_FILE, content.statistics)
         _write_json(folder / CONTRACT_FILE, content.contract.model_dump(mode="json"))
         _write_json(folder / CONFIG_FILE, config)

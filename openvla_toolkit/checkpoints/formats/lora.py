@@ -1,4 +1,4 @@
-"""LoRA adapters in peft's format: read beside or into the weights of their base, and written."""
+"""LoRA adapters in peft's format: merged into the weights of their base, and written."""
 
 from __future__ import annotations
 
@@ -11,25 +11,31 @@ from typing import TYPE_CHECKING, Any
 
 from openvla_toolkit.checkpoints.formats.content import Content, field, read_json
 from openvla_toolkit.checkpoints.layout import ADAPTER_FILE
-from openvla_toolkit.core.errors import CheckpointError, MissingDependency
+from openvla_toolkit.core.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
-__all__ = ["ADAPTER_WEIGHTS", "base_of", "insert", "merged", "write"]
+__all__ = ["ADAPTER_WEIGHTS", "PREFIX", "base_of", "check_fit", "merged", "write"]
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
-_PREFIX = "base_model.model."
-_UNSUPPORTED = ("use_dora", "modules_to_save", "layer_replication", "alora_invocation_tokens")
+PREFIX = "base_model.model."
+"""What peft puts in front of a layer's name."""
+_MAGNITUDE = "lora_magnitude_vector"
+_UNSUPPORTED = ("modules_to_save", "layer_replication", "alora_invocation_tokens")
 
 
 @dataclass(frozen=True, slots=True)
 class _Pair:
-    """One adapted weight: ``scale * up @ down`` is added to it."""
+    """One adapted weight: ``scale * up @ down`` is added to it.
+
+    DoRA's ``magnitude`` is the length that every row of the sum is then brought to.
+    """
 
     down: Tensor
     up: Tensor
     scale: float
+    magnitude: Tensor | None = None
 
 
 def base_of(folder: Path) -> str:
@@ -60,38 +66,6 @@ def merged(base: Content, folder: Path) -> Content:
     )
 
 
-def insert(model: nn.Module, folder: Path) -> None:
-    """Put an adapter beside a model's weights, to be trained or switched off (peft's ``LoraLayer``).
-
-    Raises:
-        MissingDependency: peft is not installed.
-        CheckpointError: the adapter does not fit the model.
-    """
-    import openvla_toolkit.core.torchvision_cpu  # noqa: F401
-
-    try:
-        import peft
-    except ImportError as error:
-        raise MissingDependency(
-            "keeping an adapter apart from the weights", "peft", install="openvla-toolkit[lora]"
-        ) from error
-    from safetensors.torch import load_file
-
-    _check_fit(_pairs(folder), dict(model.named_parameters(remove_duplicate=False)), folder)
-    settings = peft.LoraConfig.from_pretrained(str(folder))
-    settings.inference_mode = True
-    try:
-        peft.inject_adapter_in_model(settings, model)
-    except ValueError as error:
-        raise CheckpointError(f"{folder} does not fit its base: {error}") from error
-    tensors = {
-        name.removeprefix(_PREFIX): value for name, value in load_file(folder / ADAPTER_WEIGHTS).items()
-    }
-    answer: Any = peft.set_peft_model_state_dict(model, tensors)
-    if answer.unexpected_keys:
-        raise CheckpointError(f"{folder}: the base has no place for '{answer.unexpected_keys[0]}'.")
-
-
 def write(folder: Path, tensors: Mapping[str, Tensor], *, base: str, settings: Mapping[str, Any]) -> None:
     """Write an adapter so that peft, and the original's fine-tuning script, read it.
 
@@ -105,11 +79,7 @@ def write(folder: Path, tensors: Mapping[str, Tensor], *, base: str, settings: M
     """
     from openvla_toolkit.checkpoints.tensors import write_tensors
 
-    own = {
-        f"{_PREFIX}{name.replace('.default.', '.')}": value
-        for name, value in tensors.items()
-        if ".lora_" in name
-    }
+    own = {_stored(name): value for name, value in tensors.items() if ".lora_" in name}
     if not own:
         raise CheckpointError(f"nothing to write to {folder}: the model has no LoRA adapter.")
     config = {
@@ -126,6 +96,25 @@ def write(folder: Path, tensors: Mapping[str, Tensor], *, base: str, settings: M
     (folder / ADAPTER_FILE).write_text(json.dumps(config, indent=2, sort_keys=True, default=sorted) + "\n")
 
 
+def check_fit(folder: Path, weights: Mapping[str, Tensor]) -> None:
+    """Check that an adapter is for layers that are there, and of their shapes.
+
+    Raises:
+        CheckpointError: it is damaged, of an unsupported kind, or does not fit; names the layer.
+    """
+    pairs = _pairs(folder)
+    _check_none_left([layer for layer in pairs if f"{layer}.weight" not in weights], folder)
+    for layer, pair in pairs.items():
+        name = f"{layer}.weight"
+        _check_shape(weights[name], pair, name=name, folder=folder)
+
+
+def _stored(name: str) -> str:
+    """Return the name under which peft stores a tensor of an adapter."""
+    stored = f"{PREFIX}{name.replace('.default.', '.')}"
+    return stored.removesuffix(".weight") if _MAGNITUDE in stored else stored
+
+
 def _merged(tensors: Iterable[tuple[str, Tensor]], folder: Path) -> Iterator[tuple[str, Tensor]]:
     pairs = _pairs(folder)
     for name, value in tensors:
@@ -139,13 +128,6 @@ def _outlined(outlines: Mapping[str, Tensor], folder: Path) -> Iterator[tuple[st
     pairs = _pairs(folder)
     for name, value in outlines.items():
         yield name, value.float() if name.removesuffix(".weight") in pairs else value
-
-
-def _check_fit(pairs: Mapping[str, _Pair], weights: Mapping[str, Tensor], folder: Path) -> None:
-    _check_none_left([layer for layer in pairs if f"{layer}.weight" not in weights], folder)
-    for layer, pair in pairs.items():
-        name = f"{layer}.weight"
-        _check_shape(weights[name], pair, name=name, folder=folder)
 
 
 def _check_none_left(layers: Collection[str], folder: Path) -> None:
@@ -168,7 +150,12 @@ def _check_shape(value: Tensor, pair: _Pair, *, name: str, folder: Path) -> None
 def _added(value: Tensor, pair: _Pair, *, name: str, folder: Path) -> Tensor:
     _check_shape(value, pair, name=name, folder=folder)
     down, up = pair.down.float().flatten(1), pair.up.float().flatten(1)  # convolutions have kernels behind
-    return value.float() + pair.scale * (up @ down).reshape(value.shape)
+    whole = value.float() + pair.scale * (up @ down).reshape(value.shape)
+    if pair.magnitude is None:
+        return whole
+    lengths: Tensor = whole.flatten(1).norm(dim=1)
+    ratio = pair.magnitude.float().flatten() / lengths
+    return whole * ratio.reshape(-1, *[1] * (whole.ndim - 1))
 
 
 def _pairs(folder: Path) -> dict[str, _Pair]:
@@ -186,21 +173,26 @@ def _pairs(folder: Path) -> dict[str, _Pair]:
         tensors = load_file(folder / ADAPTER_WEIGHTS)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{folder / ADAPTER_WEIGHTS} cannot be read: {error}.") from error
+    parts = ("lora_A", "lora_B", *([_MAGNITUDE] if config.get("use_dora") else []))
     halves: dict[str, dict[str, Tensor]] = {}
     for name, value in tensors.items():
-        layer, _, half = name.removeprefix(_PREFIX).removesuffix(".weight").rpartition(".")
-        if half not in ("lora_A", "lora_B"):
+        layer, _, half = name.removeprefix(PREFIX).removesuffix(".weight").rpartition(".")
+        if half not in parts:
             raise CheckpointError(
-                f"{folder / ADAPTER_WEIGHTS}: '{name}' is no tensor of a plain LoRA adapter."
+                f"{folder / ADAPTER_WEIGHTS}: '{name}' is no tensor of a {' + '.join(parts)} adapter."
             )
         halves.setdefault(layer, {})[half] = value
-    if single := [layer for layer, both in halves.items() if len(both) != 2]:
-        raise CheckpointError(
-            f"{folder / ADAPTER_WEIGHTS}: half of '{single[0]}' (lora_A or lora_B) is missing."
-        )
+    for layer, found in halves.items():
+        if missing := [part for part in parts if part not in found]:
+            raise CheckpointError(f"{folder / ADAPTER_WEIGHTS}: '{missing[0]}' of '{layer}' is missing.")
     return {
-        layer: _Pair(both["lora_A"], both["lora_B"], _scale(config, len(both["lora_A"]), place))
-        for layer, both in halves.items()
+        layer: _Pair(
+            found["lora_A"],
+            found["lora_B"],
+            _scale(config, len(found["lora_A"]), place),
+            found.get(_MAGNITUDE),
+        )
+        for layer, found in halves.items()
     }
 
 

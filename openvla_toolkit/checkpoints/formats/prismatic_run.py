@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from openvla_toolkit.core.registry import load
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["LATEST", "checkpoint_file", "is_run", "read"]
+__all__ = ["LATEST", "checkpoint_file", "described", "is_run", "read"]
 
 LATEST = "latest-checkpoint.pt"
 _STEP = re.compile(r"step-(\d+)")
@@ -80,12 +81,35 @@ def read(path: Path) -> Content:
     if BLOCK in config:
         return _written_here(config[BLOCK], file, statistics, place)
     model = _model(config, place)
+    sizes = sizes_beside(run, vision_id=model["vision_backbone_id"])
+    own_tokenizer = tokenizer_beside(run, vision_id=model["vision_backbone_id"])
+    content = described(model, place=place, sizes=sizes)
+    vision = content.policy["vision_backbone"]
+    return replace(
+        content,
+        place=str(file),
+        statistics=statistics,
+        tokenizer=own_tokenizer or content.tokenizer,
+        tensors=lambda: _tensors(file, vision),
+    )
+
+
+def described(model: Mapping[str, Any], *, place: str | Path, sizes: Mapping[str, Any]) -> Content:
+    """Describe what a model of the originals is made of, without its tensors and statistics.
+
+    Args:
+        model: the fields of its configuration, as ``catalog.models.vlm_configuration`` returns them.
+        place: how the configuration is called in errors.
+        sizes: ``towers`` and ``text`` sizes that differ from the published ones; may be empty.
+
+    Raises:
+        CheckpointError: a field has a value that the originals do not know.
+    """
     try:
         vision = vision_settings(model["vision_backbone_id"], resize=model["image_resize_strategy"])
         language = language_settings(model["llm_backbone_id"])
     except UserError as error:
         raise CheckpointError(f"{place}: {error}") from error
-    sizes = sizes_beside(run, vision_id=model["vision_backbone_id"])
     if sizes:
         vision = with_tower_sizes(vision, sizes["towers"])
         own = {key: value for key, value in sizes["text"].items() if key not in FROM_TOKENIZER}
@@ -96,7 +120,7 @@ def read(path: Path) -> Content:
     except ValidationError as error:
         raise CheckpointError(f"{place}: the images' {problem_in(error)}.") from error
     return Content(
-        place=str(file),
+        place=str(place),
         policy={
             "name": "openvla",
             "vision_backbone": vision,
@@ -121,12 +145,12 @@ def read(path: Path) -> Content:
             images=images,
             prompt=PromptRecipe(builder=facts.prompt),
         ),
-        statistics=statistics,
-        tokenizer=tokenizer_beside(run, vision_id=model["vision_backbone_id"]) or facts.hub_id,
+        statistics={},
+        tokenizer=facts.hub_id,
         vocabulary_size=_vocabulary_size(facts.tokenizer, sizes.get("text", {})),
         pad_token=facts.tokenizer.pad,
         is_run=True,
-        tensors=lambda: _tensors(file, vision),
+        tensors=lambda: (),
     )
 
 

@@ -9,9 +9,9 @@ from zlib import crc32
 
 import numpy as np
 
+from openvla_toolkit.core.data_sections import Augment, Operation, RandomCrop
 from openvla_toolkit.core.images.framing import Change
 from openvla_toolkit.core.images.resampling import Box
-from openvla_toolkit.core.sections import Augment, Operation, RandomCrop
 
 __all__ = ["draw"]
 

@@ -16,7 +16,7 @@ from openvla_toolkit.core.images.resampling import WHOLE, Box, crop_and_resize, 
 
 if TYPE_CHECKING:
     from openvla_toolkit.core.contract import FrameRecipe
-    from openvla_toolkit.core.sections import Operation
+    from openvla_toolkit.core.data_sections import Operation
 
 __all__ = ["Change", "framed", "middle"]
 

@@ -217,8 +217,9 @@ class LeRobotWriter:
                 for frame, address in enumerate(episode.images[camera]):
                     with picture_errors(source, episode, camera, frame):
                         encoded.append(_encoded(source.image(address)))
-                        if frame in sampled:
-                            counts[position].add(decode(encoded[frame]))
+                        shown = decode(encoded[frame])  # each one: a damaged picture is not copied on
+                    if frame in sampled:
+                        counts[position].add(shown)
                 stored[picture_key(camera)] = encoded
             yield {**columns[position], **stored}
 

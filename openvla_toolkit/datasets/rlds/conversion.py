@@ -135,9 +135,9 @@ class RLDSShardWriter:
         wanted = self.settings.pictures
         with picture_errors(source, episode, camera, frame):
             picture = source.image(episode.images[camera][frame])
+            pixels = decode(picture)  # even where its bytes are kept: a damaged picture is not copied on
             if isinstance(picture, bytes) and picture.startswith(MAGIC[wanted]):
                 return picture
-            pixels = decode(picture)
         if wanted == "jpeg":
             return pixels
         stream = io.BytesIO()

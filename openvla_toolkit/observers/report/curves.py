@@ -34,6 +34,7 @@ PLANS = {
     "lr": _Plan("Learning rate", from_zero=True, smooth=False),
     "grad_norm": _Plan("Gradient norm", from_zero=True),
     "samples_per_second": _Plan("Samples per second", from_zero=True, smooth=False),
+    "mfu": _Plan("Use of the device's peak (MFU)", percent=True, from_zero=True, smooth=False),
     "data_wait": _Plan("Share of time waiting for data", percent=True, from_zero=True, smooth=False),
 }
 """The curves that are drawn, in this order, where there are numbers for them."""

@@ -37,6 +37,8 @@ def _content(run: Run) -> dict[str, Any]:
         "unfinished": _unfinished(run),
         "measured": measured(run.evaluations),
         "curves": training_curves(run.stages.get("train", ())),
+        "held_out": training_curves(run.stages.get("validation", ())),
+        "self_check": run.self_check,
         "training_seconds": training_seconds(run.stages.get("train", ()), batch=_batch(run.lock)),
         "contract": None if run.contract is None else contract_rows(run.contract),
         "data": _data(run.statistics),

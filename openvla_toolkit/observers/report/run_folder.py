@@ -46,6 +46,7 @@ class Run:
     contract: Mapping[str, Any] | None
     statistics: Mapping[str, Any]
     benchmark: Mapping[str, Any] | None
+    self_check: Mapping[str, Any] | None
 
 
 def read_run(folder: Path) -> Run:
@@ -69,6 +70,7 @@ def read_run(folder: Path) -> Run:
         contract=None if checkpoint is None else _json(checkpoint / "contract.json"),
         statistics=(None if checkpoint is None else _json(checkpoint / "dataset_statistics.json")) or {},
         benchmark=_json(folder / "benchmark.json"),
+        self_check=_json(folder / "self_check.json"),
     )
 
 

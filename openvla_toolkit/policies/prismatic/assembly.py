@@ -13,11 +13,12 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from pydantic import ValidationError
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
-from openvla_toolkit.checkpoints.formats import lora
+from openvla_toolkit.checkpoints.adapters import adapter_names
 from openvla_toolkit.checkpoints.formats.content import UNKNOWN_ROBOT, Content
-from openvla_toolkit.checkpoints.formats.reading import read_content
+from openvla_toolkit.checkpoints.formats.fingerprint import Fingerprint
+from openvla_toolkit.checkpoints.formats.reading import outlined_content, read_content
 from openvla_toolkit.checkpoints.tensors import load_into
 from openvla_toolkit.checkpoints.tokenizer_files import tokenizer_of
 from openvla_toolkit.core.contract import Contract, ImageRecipe, Interface, Normalization, PromptRecipe
@@ -25,6 +26,7 @@ from openvla_toolkit.core.errors import CheckpointError, ContractMismatch, Missi
 from openvla_toolkit.core.registry import load
 from openvla_toolkit.core.statistics import Statistics
 from openvla_toolkit.policies import OpenVLAConfig
+from openvla_toolkit.policies.prismatic.adapting import adapt, base_of
 from openvla_toolkit.policies.prismatic.agreement import agree
 from openvla_toolkit.policies.prismatic.freezing import withhold
 from openvla_toolkit.policies.prismatic.model import PrismaticModel, tied_names
@@ -32,7 +34,7 @@ from openvla_toolkit.policies.prismatic.policy import OpenVLAPolicy
 from openvla_toolkit.policies.prismatic.projector import Projector
 from openvla_toolkit.policies.prismatic.quantization import quantize
 
-__all__ = ["assemble", "empty_parameters", "filled", "restore"]
+__all__ = ["assemble", "empty_parameters", "filled", "outline", "restore"]
 
 
 def assemble(
@@ -40,15 +42,18 @@ def assemble(
 ) -> OpenVLAPolicy:
     """Make a policy with fresh (or the backbones' own pretrained) weights."""
     config = filled(config)
+    module, tokenizer = _fresh(config)
+    contract = _contract(config, module.vision_backbone.image_recipe(), robot)
+    return OpenVLAPolicy(config, module, tokenizer=tokenizer, contract=contract, statistics=dict(statistics))
+
+
+def _fresh(config: OpenVLAConfig) -> tuple[PrismaticModel, PreTrainedTokenizerFast]:
+    """Make network and tokenizer of complete settings."""
     assert config.vision_backbone is not None
     assert config.language_model is not None
     language = _attending(config.language_model, _attention(config, config.language_model)).build()
     vision = _attending(config.vision_backbone, _attention(config, config.vision_backbone)).build()
-    module = _join(config, vision, language.module)
-    contract = _contract(config, vision.image_recipe(), robot)
-    return OpenVLAPolicy(
-        config, module, tokenizer=language.tokenizer, contract=contract, statistics=dict(statistics)
-    )
+    return _join(config, vision, language.module), language.tokenizer
 
 
 def restore(
@@ -62,32 +67,74 @@ def restore(
     content = read_content(
         str(config.weights), base=config.base, merge=config.merge, tokenizer=config.tokenizer
     )
-    stored = filled(_settings(content, config))
-    agree(config, stored, place=content.place, assumed=content.assumed)
-    stored = _as_asked(stored, config)
-    assert stored.vision_backbone is not None
-    architecture = stored.vision_backbone.architecture()
+    stored = _stored(content, config)
     with empty_parameters():
-        language = _language_model(content, stored)
-        vision = _attending(architecture, _attention(stored, stored.vision_backbone)).build()
-        module = _join(stored, vision, language)
+        module = _empty(content, stored)
     tokenizer = tokenizer_of(content)  # said before gigabytes are read
     tied = tied_names(module)
-    load_into(module, content.tensors(), dtype=getattr(torch, config.dtype), source=content.place, tied=tied)
+    seen = Fingerprint()
+    tensors = seen.passing(content.tensors())
+    load_into(module, tensors, dtype=getattr(torch, config.dtype), source=content.place, tied=tied)
     if tied:
-        language.tie_weights()
-    if content.adapter is not None:
-        lora.insert(module, content.adapter)
-    if config.quantization is not None:
-        quantize(module, config.quantization)
+        module.language_model.tie_weights()
+    _finish(module, config, content)
+    base = None
+    if adapter_names(module):
+        base = base_of(config, content, seen.text())
     statistics_of_data = {**_statistics(content), **statistics}
     return OpenVLAPolicy(
         stored,
-        _frozen(module, config),
+        module,
         tokenizer=tokenizer,
         contract=_restored_contract(content, stored, robot),
         statistics=statistics_of_data,
+        base=base,
     )
+
+
+def outline(config: OpenVLAConfig) -> PrismaticModel | None:
+    """Make the network of a policy without its numbers, frozen and adapted as in training; fetch nothing.
+
+    None where the weights are not here and not in the catalog: what they are made of is not known then.
+
+    Raises:
+        CheckpointError: the checkpoint is damaged, or contradicts a setting that was given.
+    """
+    if config.weights is None:
+        with torch.device("meta"):
+            return _fresh(filled(config))[0]
+    content = outlined_content(config.weights, base=config.base, merge=config.merge)
+    if content is None:
+        return None
+    with torch.device("meta"):
+        module = _empty(content, _stored(content, config)).to(getattr(torch, config.dtype))
+        _finish(module, config, content)
+    return module
+
+
+def _stored(content: Content, config: OpenVLAConfig) -> OpenVLAConfig:
+    """Return the settings of a checkpoint with what may be chosen anew as it was asked for."""
+    stored = filled(_settings(content, config))
+    agree(config, stored, place=content.place, assumed=content.assumed)
+    return _as_asked(stored, config)
+
+
+def _empty(content: Content, stored: OpenVLAConfig) -> PrismaticModel:
+    """Make the modules of a checkpoint."""
+    assert stored.vision_backbone is not None
+    language = _language_model(content, stored)
+    attention = _attention(stored, stored.vision_backbone)
+    vision = _attending(stored.vision_backbone.architecture(), attention).build()
+    return _join(stored, vision, language)
+
+
+def _finish(module: PrismaticModel, config: OpenVLAConfig, content: Content) -> None:
+    """Quantize, freeze and adapt a network as asked."""
+    if config.quantization is not None:
+        quantize(module, config.quantization)
+    withhold(module, config.freeze)
+    if content.adapter is not None or config.lora is not None:
+        adapt(module, config, content.adapter)
 
 
 def _settings(content: Content, config: OpenVLAConfig) -> OpenVLAConfig:
@@ -201,10 +248,7 @@ def _join(config: OpenVLAConfig, vision: Any, language: PreTrainedModel) -> Pris
         text_dim=language.config.hidden_size,
         init_std=config.projector_std,
     )
-    return _frozen(PrismaticModel(vision, projector, language), config)
-
-
-def _frozen(module: PrismaticModel, config: OpenVLAConfig) -> PrismaticModel:
+    module = PrismaticModel(vision, projector, language)
     withhold(module, config.freeze)
     return module
 

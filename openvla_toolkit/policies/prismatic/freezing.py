@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Literal
-
-from torch import nn
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Literal
 
 from openvla_toolkit.core.errors import UserError, did_you_mean
 
-__all__ = ["STAGES", "Part", "freeze", "stage_parts", "trained_parts", "withhold"]
+if TYPE_CHECKING:
+    from torch import nn
+
+__all__ = ["STAGES", "Part", "freeze", "parameters_of", "stage_parts", "trained_parts", "withhold"]
 
 Part = Literal["vision_backbone", "projector", "language_model", "language_model_body"]
 """``language_model_body`` is all of the language model but its embeddings, last block and output layer."""
@@ -74,13 +75,21 @@ def withhold(model: Any, parts: Iterable[Part]) -> None:
         UserError: the language model's last block cannot be told from the others.
     """
     for part in parts:
-        if part != "language_model_body":
-            getattr(model, part).requires_grad_(False)
-            continue
-        kept = {parameter for module in _ends(model.language_model) for parameter in module.parameters()}
-        for parameter in model.language_model.parameters():
-            if parameter not in kept:
-                parameter.requires_grad_(False)
+        for parameter in parameters_of(model, part):
+            parameter.requires_grad_(False)
+
+
+def parameters_of(model: Any, part: Part) -> Iterator[nn.Parameter]:
+    """Yield the parameters of a part of a model.
+
+    Raises:
+        UserError: the language model's last block cannot be told from the others.
+    """
+    if part != "language_model_body":
+        yield from getattr(model, part).parameters()
+        return
+    kept = {parameter for module in _ends(model.language_model) for parameter in module.parameters()}
+    yield from (parameter for parameter in model.language_model.parameters() if parameter not in kept)
 
 
 def _ends(language_model: Any) -> list[nn.Module]:

@@ -97,6 +97,9 @@ class PrismaticModel(nn.Module, PictureReader):
         """
         embeddings = self._embed(input_ids)
         if len(image_rows) == 0:
+            if _others_wait():
+                blank = pixel_values.new_zeros(1, *pixel_values.shape[1:])
+                embeddings = embeddings + 0 * self.image_features(blank).sum()
             return self.logits(self._read(embeddings)[_before(wanted)])
         features = self.image_features(pixel_values)
         patches = features.shape[1]
@@ -111,6 +114,29 @@ class PrismaticModel(nn.Module, PictureReader):
             embeddings = mixed
             where = torch.where(pictured[:, None], F.pad(wanted, (patches, 0)), F.pad(wanted, (0, patches)))
         return self.logits(self._read(embeddings)[_before(where)])
+
+    def shard_units(self) -> list[nn.Module]:
+        """Return the transformer blocks of all towers and of the language model."""
+        decoder: Any = self.language_model.base_model
+        blocks = list(getattr(decoder, "layers", ()))
+        return [*self.vision_backbone.shard_units(), *blocks]
+
+    def rehearse(self, *, samples: int, text: int, learned: int, pictures: int) -> Tensor:
+        """Return the loss over blank samples, each with pictures of as many cameras.
+
+        Args:
+            text: tokens of prompt and answer.
+            learned: how many of these are learned, the last ones.
+        """
+        size = self.vision_backbone.image_recipe().size
+        place = self.projector.fc1.weight.device
+        wanted = torch.zeros(samples, text, dtype=torch.bool, device=place)
+        wanted[:, -learned:] = True
+        pixels = torch.zeros(samples, pictures * self._channels, size, size, device=place)
+        ids = torch.zeros(samples, text, dtype=torch.int64, device=place)
+        logits = self(ids, pixels, torch.arange(samples, device=place), wanted)
+        targets = torch.zeros(samples * learned, dtype=torch.int64, device=place)
+        return F.cross_entropy(logits, targets, reduction="sum")
 
     def prefill(
         self, input_ids: Tensor, attention_mask: Tensor, features: Tensor | None
@@ -227,6 +253,15 @@ def tied_names(model: PrismaticModel) -> list[str]:
         return []
     output: Any = model.language_model.get_output_embeddings()
     return [f"{name}.weight" for name, module in model.named_modules() if module is output]
+
+
+def _others_wait() -> bool:
+    """Tell whether other ranks may look at pictures in this pass, and wait for this one to do the same.
+
+    Blocks that are spread over ranks are fetched, and gradients reduced, by all ranks together or not at all.
+    """
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return there and torch.distributed.get_world_size() > 1
 
 
 def _before(wanted: Tensor) -> Tensor:

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from openvla_toolkit.checkpoints.formats import hugging_face_files
+from openvla_toolkit.checkpoints.adapters import adapter_names
+from openvla_toolkit.checkpoints.formats import fingerprint, hugging_face_files, lora
 from openvla_toolkit.checkpoints.formats.content import Content
 from openvla_toolkit.checkpoints.load import policy_block
 from openvla_toolkit.core.contract import Contract, refuse_windows
@@ -22,6 +23,7 @@ from openvla_toolkit.core.types import ActionChunk, Observation
 from openvla_toolkit.interfaces.action_head import ActionHead, LossReport
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.policies import OpenVLAConfig
+from openvla_toolkit.policies.prismatic.adapting import Base, written_settings
 from openvla_toolkit.policies.prismatic.images import picture_array
 from openvla_toolkit.policies.prismatic.model import PrismaticModel, answering, tied_names
 from openvla_toolkit.policies.prismatic.processor import PrismaticProcessor
@@ -46,12 +48,13 @@ class OpenVLAPolicy:
         tokenizer: PreTrainedTokenizerFast,
         contract: Contract,
         statistics: Mapping[str, Statistics],
+        base: Base | None = None,
     ) -> None:
         assert config.head is not None
         assert config.prompt is not None
         assert config.max_tokens is not None
         refuse_windows(contract, policy=config.name)
-        self.config, self.tokenizer = config, tokenizer
+        self.config, self.tokenizer, self._base = config, tokenizer, base
         self._model = module
         self.module: nn.Module = module
         self.contract = contract
@@ -183,10 +186,17 @@ class OpenVLAPolicy:
             images={name: picture_array(picture) for name, picture in given.items()}, instruction=instruction
         )
 
+    def weight_names(self) -> list[str] | None:
+        """Return the names of an adapter's tensors, or None where there is none: then all are saved."""
+        return adapter_names(self.module) or None
+
     def save(
         self, folder: Path, *, weights: Mapping[str, Tensor] | None = None, dtype: torch.dtype | None = None
     ) -> None:
         """Write the policy into an empty folder so that ``load_policy(folder)`` gives it back.
+
+        Of a policy with an adapter beside its weights, the adapter alone is written, and all that is not
+        weights; the folder says what the adapter belongs to.
 
         Args:
             weights: written instead of the module's own (an engine's ``full_weights``).
@@ -194,17 +204,37 @@ class OpenVLAPolicy:
 
         Raises:
             StorageError: the disk is full or refuses to be written.
-            UserError: it is quantized, or has an adapter beside its weights.
+            UserError: it is quantized.
         """
-        tensors = dict(self.module.state_dict() if weights is None else weights)
-        if self.config.quantization is not None or any(".lora_" in name for name in tensors):
+        names = self.weight_names()
+        if names is not None:
+            self._save_adapter(folder, self._state(weights, names))
+            return
+        if self.config.quantization is not None:
             raise UserError(
-                "a policy with quantized weights, or with an adapter kept apart, cannot be saved as a "
-                "whole: load it without 'quantization' and with 'merge: true'."
+                "a policy with quantized weights cannot be saved as a whole: load it without 'quantization'."
             )
+        tensors = self._state(weights, None)
         for name in tied_names(self._model):
             tensors.pop(name, None)
-        content = Content(
+        content = self._content(folder, tensors)
+        hugging_face_files.write(folder, content, tokenizer=self.tokenizer, dtype=dtype)
+
+    def _save_adapter(self, folder: Path, tensors: Mapping[str, Tensor]) -> None:
+        assert self._base is not None
+        lora.write(folder, tensors, base=self._base.source, settings=written_settings(self.module))
+        if self._base.fingerprint is not None:
+            fingerprint.write(folder, self._base.fingerprint)
+        hugging_face_files.write_settings(folder, self._content(folder, {}), tokenizer=self.tokenizer)
+
+    def _state(self, weights: Mapping[str, Tensor] | None, names: list[str] | None) -> dict[str, Tensor]:
+        """Return the tensors to be saved; an adapter is asked for by name, without touching its base."""
+        if weights is None:
+            weights = dict(self.module.named_parameters()) if names else self.module.state_dict()
+        return dict(weights) if names is None else {name: weights[name] for name in names}
+
+    def _content(self, folder: Path, tensors: Mapping[str, Tensor]) -> Content:
+        return Content(
             place=str(folder),
             policy=policy_block(self.config)["policy"],
             text_config=self._model.language_model.config.to_diff_dict(),
@@ -213,4 +243,3 @@ class OpenVLAPolicy:
             tokenizer=str(self.tokenizer.name_or_path),
             tensors=tensors.items,
         )
-        hugging_face_files.write(folder, content, tokenizer=self.tokenizer, dtype=dtype)

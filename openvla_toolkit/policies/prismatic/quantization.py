@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ def quantize(model: PrismaticModel, bits: Literal["8bit", "4bit"]) -> None:
     Raises:
         MissingDependency: bitsandbytes is not installed.
     """
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it tells of kernels that it can do without
     try:
         import bitsandbytes
     except ImportError as error:
@@ -48,6 +50,9 @@ def _quantized(layer: nn.Linear, bits: str, library: Any) -> nn.Module:
         made.weight = library.Int8Params(weight, requires_grad=False, has_fp16_weights=False)
     else:
         made.weight = library.Params4bit(weight, requires_grad=False, quant_type="nf4", module=made)
+        # Else some CPUs repack the weights when the policy first acts and round their scales: an evaluation
+        # before or during the training of an adapter would change what it is trained on.
+        made.support_avx512bf16_for_cpu = False
     made.bias = layer.bias
     made.requires_grad_(False)
     return made  # type: ignore[no-any-return]

@@ -111,10 +111,12 @@ class LinearPolicy:
         """Return the summed squared error; the mean distance is told as ``l1``."""
         difference = module(batch["features"]) - batch["actions"]
         count = torch.tensor(difference.numel())
+        distance = difference.detach().float().abs()
         return LossReport(
             total=difference.float().square().sum(),
             count=count,
-            metrics={"l1": (difference.detach().float().abs().sum(), count)},
+            metrics={"l1": (distance.sum(), count)},
+            details={"l1": (distance, torch.ones_like(distance))},
         )
 
     def predict_chunks(
@@ -128,6 +130,10 @@ class LinearPolicy:
             answers = self.module(features).cpu().numpy().reshape(-1, *self._shape)
         rule = self.contract.normalization
         return [ActionChunk(actions=unnormalize(answer, moments, rule)) for answer in answers]
+
+    def weight_names(self) -> None:
+        """Return None: a checkpoint holds all weights."""
+        return
 
     def save(self, folder: Path, *, weights: Mapping[str, Tensor] | None = None) -> None:
         """Write weights, contract and statistics, and the settings that ``load_policy`` reads."""

@@ -16,10 +16,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from openvla_toolkit.checkpoints.adapters import insert
 from openvla_toolkit.checkpoints.formats import lora
 from openvla_toolkit.checkpoints.formats.reading import read_content
 from openvla_toolkit.checkpoints.load import load_policy
-from openvla_toolkit.core.errors import CheckpointError, MissingFile, UserError
+from openvla_toolkit.core.errors import CheckpointError, MissingFile
 from tests.checkpoints.small_models import STATISTICS, saved, small_policy
 
 PICTURE = np.random.default_rng(0).integers(0, 255, size=(40, 60, 3), dtype=np.uint8)
@@ -60,11 +61,13 @@ def _logits(policy: Any) -> torch.Tensor:
     return torch.from_numpy(seen["logits"])
 
 
-@pytest.mark.parametrize("by_root", [False, True])
-def test_weights_are_merged_as_peft_merges_them(adapter: Path, by_root: bool) -> None:
+@pytest.mark.parametrize(("by_root", "dora"), [(False, False), (True, False), (False, True), (True, True)])
+def test_weights_are_merged_as_peft_merges_them(adapter: Path, by_root: bool, dora: bool) -> None:
     changed(adapter / "adapter_config.json", use_rslora=by_root)
+    if dora:
+        _with_magnitudes(adapter)
     module: Any = small_policy().module
-    lora.insert(module, adapter)
+    insert(module, adapter)
     merged = load_policy(adapter).module.state_dict()
     layers = [layer for layer in module.modules() if isinstance(layer, peft.tuners.lora.LoraLayer)]
     names = {layer: name for name, layer in module.named_modules()}
@@ -76,15 +79,46 @@ def test_weights_are_merged_as_peft_merges_them(adapter: Path, by_root: bool) ->
         torch.testing.assert_close(merged[f"{names[layer]}.weight"], expected, rtol=1e-6, atol=1e-6)
 
 
+def _with_magnitudes(adapter: Path) -> None:
+    """Make an adapter one of DoRA's, with random lengths of rows; peft shapes those of convolutions so."""
+    changed(adapter / "adapter_config.json", use_dora=True)
+    tensors = {
+        name: value.clone() for name, value in load_file(adapter / "adapter_model.safetensors").items()
+    }
+    for name, value in list(tensors.items()):
+        if name.endswith(".lora_B.weight"):
+            lengths = 0.5 + torch.rand(len(value))
+            shaped = lengths if value.ndim == 2 else lengths.reshape(1, -1, 1, 1)
+            tensors[name.replace(".lora_B.weight", ".lora_magnitude_vector")] = shaped
+    save_file(tensors, adapter / "adapter_model.safetensors")
+
+
 def test_a_base_of_ones_own_takes_precedence(adapter: Path, tmp_path: Path) -> None:
     changed(adapter / "adapter_config.json", base_model_name_or_path="nobody/nothing")
     other = saved(tmp_path / "other")
     assert read_content(adapter, base=other).place == f"{other} + {adapter}"
 
 
-def test_an_adapter_kept_apart_is_not_saved_as_a_whole(adapter: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="with an adapter kept apart, cannot be saved"):
-        load_policy(adapter, merge=False).save(tmp_path)
+def test_an_adapter_kept_apart_is_saved_alone_and_found_again(adapter: Path, tmp_path: Path) -> None:
+    apart, again = load_policy(adapter, merge=False), tmp_path / "again"
+    apart.save(again)
+    assert not (again / "model.safetensors").exists()
+    for file in ("adapter_model.safetensors", "contract.json", "dataset_statistics.json", "tokenizer.json"):
+        assert (again / file).is_file()
+    stored, written = (load_file(place / "adapter_model.safetensors") for place in (adapter, again))
+    assert stored.keys() == written.keys()
+    assert all(torch.equal(stored[name], written[name]) for name in stored)
+    found = load_policy(again)
+    assert found.contract == apart.contract
+    assert found.statistics.keys() == apart.statistics.keys()
+    torch.testing.assert_close(_logits(found), _logits(apart), rtol=1e-4, atol=1e-4)
+    assert peft.LoraConfig.from_pretrained(str(again)).lora_alpha == 6
+
+
+def test_a_base_that_is_gone_is_named(adapter: Path) -> None:
+    changed(adapter / "adapter_config.json", base_model_name_or_path="runs/gone/away")
+    with pytest.raises(MissingFile, match=r"is an adapter of 'runs/gone/away'.* give it as 'base'"):
+        load_policy(adapter)
 
 
 def test_there_must_be_an_adapter_to_write(tmp_path: Path) -> None:
@@ -96,7 +130,8 @@ def test_there_must_be_an_adapter_to_write(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"peft_type": "IA3"}, "'peft_type' is 'IA3'; LORA is expected"),
-        ({"use_dora": True}, "'use_dora' is not supported"),
+        ({"use_dora": True}, "'lora_magnitude_vector' of .* is missing"),
+        ({"modules_to_save": ["projector"]}, "'modules_to_save' is not supported"),
         ({"lora_alpha": "big"}, "'lora_alpha' is 'big'; int or float is expected"),
         ({"r": 7}, "'r' is 7; the tensors beside it have rank 2"),
         ({"rank_pattern": {"q_proj": 3}}, "ranks that differ by layer"),
@@ -124,8 +159,12 @@ def test_an_adapter_of_another_kind_is_named(adapter: Path, fields: dict[str, An
             {"lora_A": torch.zeros(2, 7), "lora_B": torch.zeros(16, 2)},
             "first 'projector.fc9'",
         ),
-        ("projector.fc9", {"lora_A": torch.zeros(2, 7)}, r"half of 'projector\.fc9'"),
-        ("projector.fc1", {"lora_magnitude_vector": torch.zeros(2)}, "no tensor of a plain LoRA adapter"),
+        ("projector.fc9", {"lora_A": torch.zeros(2, 7)}, r"'lora_B' of 'projector\.fc9' is missing"),
+        (
+            "projector.fc1",
+            {"lora_magnitude_vector": torch.zeros(2)},
+            r"no tensor of a lora_A \+ lora_B adapter",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from openvla_toolkit.core.data_sections import Augment, Operation, RandomCrop
 from openvla_toolkit.core.images.augmentation import draw
 from openvla_toolkit.core.images.framing import Change
-from openvla_toolkit.core.sections import Augment, Operation, RandomCrop
 
 MANY = 2000
 ALL = Augment(random_flip_left_right=True, random_flip_up_down=True, random_rot90=True)

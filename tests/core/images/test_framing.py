@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 
 from openvla_toolkit.core.contract import FrameRecipe
+from openvla_toolkit.core.data_sections import Augment, Frames
 from openvla_toolkit.core.images.augmentation import draw
 from openvla_toolkit.core.images.framing import Change, framed, middle
 from openvla_toolkit.core.images.resampling import resize_lanczos3
-from openvla_toolkit.core.sections import Augment, Frames
 from tests.core.images import plain
 
 SIZE = (24, 24)

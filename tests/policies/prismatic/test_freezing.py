@@ -76,6 +76,13 @@ def test_a_recipe_can_freeze_the_body_of_the_language_model(make_policy: Make) -
     assert any("layers.1" in name for name in names)
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_recipe_can_name_a_stage(make_policy: Make, stage: str) -> None:
+    named, listed = make_policy(freeze=stage), make_policy(freeze=list(STAGES[stage]))
+    assert named.config.freeze == STAGES[stage]
+    assert trained(named.module) == trained(listed.module)
+
+
 def test_blocks_that_cannot_be_told_apart_are_refused(make_policy: Make) -> None:
     model: Any = make_policy().module
     del model.language_model.base_model.layers

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from openvla_toolkit.core.sections import Goals, Shuffle
+from openvla_toolkit.core.data_sections import Goals, Shuffle
 
 
 @pytest.mark.parametrize(
