@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ __all__ = ["INFO", "EpisodeEntry", "Feature", "Layout", "VideoPart", "load_layou
 INFO = Path("meta", "info.json")
 VERSIONS = ("v2.0", "v2.1", "v3.0")
 PICTURES = ("image", "video")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +115,7 @@ def load_layout(folder: Path) -> Layout:
             features=features,
             episodes=episodes,
             tasks=_tasks_v3(folder) if version == "v3.0" else _tasks_v2(folder),
-            splits=_splits(info.get("splits") or {}, len(episodes)),
+            splits=_splits(info.get("splits") or {}, len(episodes), path),
             modality=_json(folder / "meta" / "modality.json", missing={}),
         )
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -183,11 +186,13 @@ def _tasks_v3(folder: Path) -> dict[int, str]:
     return tasks
 
 
-def _splits(content: Mapping[str, str], total: int) -> dict[str, range]:
+def _splits(content: Mapping[str, str], total: int, path: Path) -> dict[str, range]:
     splits = {}
     for name, bounds in content.items():
         start, _, stop = bounds.partition(":")
         splits[name] = range(int(start or 0), min(int(stop or total), total))
+    if splits and (left := total - len({episode for part in splits.values() for episode in part})):
+        _log.warning("%s: %d of %d episodes are in none of its splits and are not read.", path, left, total)
     return splits or {"train": range(total)}
 
 

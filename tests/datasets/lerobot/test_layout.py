@@ -28,6 +28,14 @@ def test_all_versions_give_one_shape(forms: dict[str, Path]) -> None:
     } == {0}
 
 
+def test_episodes_outside_of_all_splits_are_told(copy: Copy, caplog: pytest.LogCaptureFixture) -> None:
+    root = copy("v3.0 image")
+    path = root / "meta" / "info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"splits": {"train": "0:2", "test": "3:5"}}))
+    assert load_layout(root).splits == {"train": range(2), "test": range(3, 5)}
+    assert "1 of 5 episodes are in none of its splits and are not read." in caplog.text
+
+
 def test_tasks_under_the_name_that_pandas_gives_an_unnamed_index(copy: Copy) -> None:
     root = copy("v3.0 image")
     before = load_layout(root).tasks
