@@ -18,6 +18,7 @@ from typing import TypeVar
 __all__ = [
     "LAST_WORDS",
     "LAUNCHER",
+    "WISHES",
     "InTurn",
     "available_cores",
     "end_with_the_launcher",
@@ -32,6 +33,9 @@ LAUNCHER = "OPENVLA_LAUNCHER"
 """The variable with the process id of the launcher that started this process and watches it."""
 LAST_WORDS = "OPENVLA_LAST_WORDS"
 """The variable with the file that a launcher reads a failed process's message from."""
+
+WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+"""Signals by which terminals and queues ask a run to stop: the run's own processes, not its workers'."""
 
 State = TypeVar("State")
 Piece = TypeVar("Piece")
@@ -75,7 +79,7 @@ def fork_server(module: str) -> ForkServerContext:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["__main__", module])
-    with interrupts_held():
+    with _held(WISHES):  # or it would die of what is sent to all, and nobody could tell how its workers ended
         forkserver.ensure_running()
     return context
 
@@ -83,11 +87,17 @@ def fork_server(module: str) -> ForkServerContext:
 @contextmanager
 def interrupts_held() -> Iterator[None]:
     """Hold Ctrl-C back while workers start: they inherit that, and would else die of it half-imported."""
+    with _held((signal.SIGINT,)):
+        yield
+
+
+@contextmanager
+def _held(numbers: Sequence[signal.Signals]) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     resource_tracker.ensure_running()  # it unblocks the signal when it starts, so it must run already
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:
@@ -118,13 +128,14 @@ def _outlive(launcher: int) -> None:
     os._exit(1)
 
 
-def leave_last_words(message: str, *, lost: bool) -> bool:
+def leave_last_words(message: str, *, lost: bool = False, passing: bool = False) -> bool:
     """Leave a message to the launcher, if one listens; return whether one does.
 
     Args:
         lost: this process ended because another one was gone.
+        passing: what ended it can be mended beside the run, which then goes on: a full disk.
     """
     if not (place := os.environ.get(LAST_WORDS)):
         return False
-    Path(place).write_text(json.dumps({"message": message, "lost": lost}))
+    Path(place).write_text(json.dumps({"message": message, "lost": lost, "passing": passing}))
     return True

@@ -2,40 +2,29 @@
 
 from __future__ import annotations
 
-import signal
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from types import FrameType
-from typing import Any, NamedTuple
+from contextlib import closing
+from itertools import cycle, islice
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.errors import OpenVLAError, TrainingError
-from openvla_toolkit.core.worker import end_with_the_run, fork_server
+from openvla_toolkit.core.worker import fork_server
 from openvla_toolkit.interfaces.policy import Processor
 from openvla_toolkit.pipeline.read_ahead import ReadAhead, reading_ahead
 from openvla_toolkit.pipeline.sampler import MixtureSampler
 from openvla_toolkit.pipeline.samples import SampleSource
-from openvla_toolkit.pipeline.transport import packed, unpacked
+from openvla_toolkit.pipeline.transport import Made, Workers
 
 __all__ = ["Batch", "accumulated", "batches"]
 
 Batch = Mapping[str, NDArray[np.generic]]
 
 
-class _Made(NamedTuple):
-    """What a worker sends."""
-
-    batch: Mapping[str, Any]
-    """As ``pipeline.transport`` packs it where it comes from a worker."""
-    skipped: Mapping[str, int]
-    """Data set -> samples that could not be read and were replaced."""
-
-
-class _Numbered(Dataset[Any]):
+class _Numbered:
     """Sample numbers -> one collated batch, with each row's source; lives in the workers."""
 
     def __init__(
@@ -47,8 +36,8 @@ class _Numbered(Dataset[Any]):
     ) -> None:
         self._sources, self._sampler, self._processor, self._ahead = sources, sampler, processor, ahead
 
-    def __getitems__(self, numbers: Sequence[int]) -> _Made | OpenVLAError:
-        """Return the batch; an error of the toolkit is returned, since torch would bury it in a traceback."""
+    def __call__(self, numbers: Sequence[int]) -> Made | OpenVLAError:
+        """Return the batch, or the toolkit's own error: what else is raised arrives as a traceback."""
         try:
             self._ahead(self._sampler, numbers)
             picks = [self._sampler.pick(number) for number in numbers]
@@ -64,10 +53,7 @@ class _Numbered(Dataset[Any]):
                 skipped[sample.dataset] = skipped.get(sample.dataset, 0) + sample.skipped
         collated = self._processor.collate([self._processor.encode(sample) for sample in samples])
         members = np.array([source for source, _ in picks], dtype=np.int64)
-        batch: Mapping[str, Any] = {**collated, "dataset": members}
-        if (worker := get_worker_info()) is not None:
-            batch = packed(batch, workers=worker.num_workers)
-        return _Made(batch, skipped)
+        return Made({**collated, "dataset": members}, skipped)
 
 
 def batches(
@@ -91,9 +77,8 @@ def batches(
         TrainingError: a worker died.
     """
     with reading_ahead(sources, sampler) as (near, ahead):
-        yield from _loaded(
-            _Numbered(near, sampler, processor, ahead), numbers, loader=loader, skipped=skipped
-        )
+        made = _Numbered(near, sampler, processor, ahead)
+        yield from _loaded(made, numbers, loader=loader, skipped=skipped)
 
 
 def _loaded(
@@ -103,35 +88,33 @@ def _loaded(
     loader: Loader,
     skipped: Callable[[Mapping[str, int]], None] | None,
 ) -> Generator[Batch, None, None]:
-    options: dict[str, Any] = {}
-    if loader.workers:
-        options = {
-            "num_workers": loader.workers,
-            "prefetch_factor": loader.prefetch,
-            "multiprocessing_context": fork_server(__name__),
-            "worker_init_fn": _settle,
-        }
-    stream: DataLoader[_Made | OpenVLAError] = DataLoader(
-        made,
-        batch_sampler=numbers,
-        collate_fn=_as_it_is,
-        generator=torch.Generator(),  # else it would draw from the one that dropout draws from
-        **options,
-    )
-    try:
-        for result in stream:
+    results = _ahead(made, numbers, loader) if loader.workers else (made(order) for order in numbers)
+    with closing(results):
+        for result in results:
             if isinstance(result, OpenVLAError):
                 raise result
             if result.skipped and skipped is not None:
                 skipped(result.skipped)
-            yield unpacked(result.batch)
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        reason = str(error).splitlines()[0].rstrip(".")
-        raise TrainingError(
-            f"{reason}. If memory ran out, lower train.loader.workers or train.loader.prefetch."
-        ) from error
+            yield result.batch
+
+
+def _ahead(
+    made: _Numbered, numbers: Iterable[list[int]], loader: Loader
+) -> Generator[Made | OpenVLAError, None, None]:
+    """Yield results in the order of the numbers; workers take turns."""
+    orders = iter(numbers)
+    with closing(Workers(made, count=loader.workers, context=fork_server(__name__))) as workers:
+        under_way: deque[int] = deque()
+        turns = cycle(range(loader.workers))
+        for order in islice(orders, loader.workers * loader.prefetch):
+            workers.order(worker := next(turns), order)
+            under_way.append(worker)
+        while under_way:
+            result = workers.result(worker := under_way.popleft())
+            if (further := next(orders, None)) is not None:
+                workers.order(worker, further)
+                under_way.append(worker)
+            yield result
 
 
 def accumulated(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
@@ -145,23 +128,3 @@ def accumulated(stream: Iterator[Batch], count: int) -> Iterator[Batch]:
         if batch is None:
             raise TrainingError(f"the data ended after {number} of the {count} micro-batches of a step.")
         yield batch
-
-
-def _as_it_is(batch: Any) -> Any:
-    return batch
-
-
-def _settle(worker: int) -> None:
-    """Use one thread, and leave Ctrl-C and preemption to the main process, which saves before it stops.
-
-    Terminals and schedulers signal all processes of a run at once; a second SIGTERM is obeyed.
-    """
-    torch.set_num_threads(1)
-    end_with_the_run()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for preemption in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(preemption, _ignore_once)
-
-
-def _ignore_once(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_DFL)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from openvla_toolkit.pipeline import transport
-from openvla_toolkit.pipeline.transport import LARGE, packed, unpacked
+from openvla_toolkit.pipeline.transport import LARGE, Made, packed, unpacked
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +65,23 @@ def test_small_batches_ask_for_no_room(monkeypatch: pytest.MonkeyPatch, tmp_path
     sent = packed({"ids": np.arange(3)}, workers=8)
     assert isinstance(sent["ids"], np.ndarray)
     assert not isinstance(packed(batch(), workers=8)["pixels"], torch.Tensor), "there is no such memory"
+
+
+def test_what_finds_no_room_after_all_takes_the_pipe(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There was enough when it was asked for; another rank has taken it since."""
+
+    def full(storage: object) -> None:
+        raise RuntimeError(
+            "unable to allocate shared memory(shm) for file </torch_1>: No space left on device"
+        )
+
+    monkeypatch.setattr(torch.UntypedStorage, "_share_fd_cpu_", full)
+    with caplog.at_level(logging.WARNING):
+        message = transport._message(Made(batch(), {"words": 2}), workers=2)
+    made = pickle.loads(bytes(message))
+    assert made.skipped == {"words": 2}
+    for key, array in made.batch.items():
+        np.testing.assert_array_equal(array, batch()[key])
+    assert "docker run --shm-size" in caplog.messages[0]
