@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,7 +32,11 @@ _MOST = 100
 
 
 class MLflow:
-    """Logs every number as ``<stage>/<name>`` at the stage's own steps, and the recipe as parameters."""
+    """Logs every number as ``<stage>/<name>`` at the stage's own steps, and the recipe as parameters.
+
+    A store of files keeps one file per metric: what a name says of one data set (``l1/bridge``) follows a dot
+    (``l1.bridge``), so that no metric needs a folder where another one is a file.
+    """
 
     name = "mlflow"
 
@@ -74,7 +79,9 @@ class MLflow:
         prefix = stage.replace(" ", "/")
         numbers = {key: value for key, value in values.items() if key != "total"}
         now = time.time_ns() // 1_000_000
-        metrics = [Metric(f"{prefix}/{key}", float(value), now, step) for key, value in numbers.items()]
+        metrics = [
+            Metric(f"{prefix}/{_named(key)}", float(value), now, step) for key, value in numbers.items()
+        ]
         if metrics and self._run is not None:
             self._client.log_batch(self._run, metrics=metrics)
 
@@ -83,6 +90,11 @@ class MLflow:
         """End the run; a failed one is marked as failed."""
         if self._run is not None:
             self._client.set_terminated(self._run, "FINISHED" if error is None else "FAILED")
+
+
+def _named(key: str) -> str:
+    """Return a metric's name in MLflow, which takes no characters but these."""
+    return re.sub(r"[^\w.\- ]", "_", key.replace("/", "."))
 
 
 def _flat(settings: Any, path: str = "") -> Iterator[tuple[str, str]]:

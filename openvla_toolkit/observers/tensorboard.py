@@ -23,29 +23,35 @@ __all__ = ["TensorBoard"]
 
 
 class TensorBoard:
-    """Writes every number as the scalar ``<stage>/<name>``."""
+    """Writes every number as the scalar ``<stage>/<name>``, each stage in a folder of its own.
+
+    A resumed run takes some steps again: the folder is told from which step on its earlier numbers are void.
+    Stages count on their own, so that one's step says nothing of another's.
+    """
 
     name = "tensorboard"
 
     def __init__(self, config: TensorBoardConfig) -> None:
-        self._folder = config.folder
-        self._writer: SummaryWriter | None = None
+        self._folder = Path(config.folder)
+        self._writers: dict[str, SummaryWriter] = {}
 
     @observe
     def run_started(self, output: Path) -> None:
-        """Open an event file; a resumed run adds one, which TensorBoard joins to the others."""
-        self._writer = SummaryWriter(log_dir=str(output / self._folder))
+        """Remember where the run writes."""
+        self._folder = output / self._folder
 
     @observe
     def metrics_logged(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
         """Write the numbers; what is planned (``total``) is no measurement."""
-        assert self._writer is not None, "metrics were logged before the run started"
-        for key, value in values.items():
-            if key != "total":
-                self._writer.add_scalar(f"{stage.replace(' ', '/')}/{key}", value, global_step=step)
+        numbers = {key: value for key, value in values.items() if key != "total"}
+        place = stage.replace(" ", "/")
+        if numbers and place not in self._writers:
+            self._writers[place] = SummaryWriter(log_dir=str(self._folder / place), purge_step=step)
+        for key, value in numbers.items():
+            self._writers[place].add_scalar(f"{place}/{key}", value, global_step=step)
 
     @observe
     def run_finished(self) -> None:
-        """Close the file."""
-        if self._writer is not None:
-            self._writer.close()
+        """Close the files."""
+        for writer in self._writers.values():
+            writer.close()

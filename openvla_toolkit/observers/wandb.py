@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,7 +53,12 @@ class WandB:
             config=recipe.model_dump(mode="json"),
             id=run_id(output, self.name, lambda: secrets.token_hex(4)),
             resume="allow",
+            # Its own talk would stand between the lines of the run; where to look is said below.
+            settings=wandb.Settings(silent=True, console="off"),
         )
+        if config.mode != "disabled":
+            place = Path(self._run.dir).parent if self._run.offline else self._run.url
+            sys.stderr.write(f"wandb: {place}\n")
 
     @observe
     def metrics_logged(self, stage: str, step: int, values: Mapping[str, Any]) -> None:

@@ -57,6 +57,24 @@ def test_a_resumed_run_goes_on_in_the_same_one(tmp_path: Path, stored: Any) -> N
     assert "train/total" not in run.data.metrics
 
 
+def test_figures_of_data_sets_stand_beside_those_of_all(tmp_path: Path, stored: Any) -> None:
+    """A store of files cannot have a file and a folder of one name."""
+    values = {"token_accuracy": 0.5, "token_accuracy/aa": 0.25, "token_accuracy/b+(b)": 0.75, "l1.x": 0.1}
+    for steps in (range(1, 3), range(2, 4)):
+        observers = Observers([MLflowConfig(experiment="arms").build()])
+        observers.tell.run_started(recipe=Recipe(output=tmp_path, observers=[]), output=tmp_path)
+        for step in steps:
+            observers.tell.metrics_logged(stage="train", step=step, values=values)
+        observers.tell.run_finished(error=None)
+        assert observers.names == ("mlflow",)
+    client, (run,) = stored(tmp_path)
+    names = {"token_accuracy", "token_accuracy.aa", "token_accuracy.b__b_", "l1.x"}
+    assert run.data.metrics.keys() == {f"train/{name}" for name in names}
+    for name in names:
+        steps_of = [one.step for one in client.get_metric_history(run.info.run_id, f"train/{name}")]
+        assert steps_of == [1, 2, 2, 3], "MLflow keeps both numbers of a step that was taken again"
+
+
 def test_ids_that_cannot_be_read_drop_the_observer_alone(
     tmp_path: Path, stored: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:

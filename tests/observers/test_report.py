@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from openvla_toolkit.core.contract import Camera, Contract, Dimension, FrameRecipe, ImageRecipe, Interface
-from openvla_toolkit.core.errors import DataError
+from openvla_toolkit.core.errors import DataError, TrainingError
 from openvla_toolkit.core.hooks import Observers
 from openvla_toolkit.observers import ReportConfig
 from openvla_toolkit.observers.report.contract_table import contract_rows
@@ -205,7 +205,7 @@ def test_self_check_and_held_out_data_are_shown(run: Path) -> None:
         "problems": ["acting chooses <one> thing"],
         "warnings": ["hardly any change: z."],
     }
-    write(run / "self_check.json", checked)
+    write(run / "self_check.json", {"checkpoints": [checked]})
     lines = [{"stage": "validation", "step": step, "loss": 2.0 - step / 400} for step in (0, 200, 400)]
     with (run / "metrics.jsonl").open("a") as file:
         file.write("".join(json.dumps(line) + "\n" for line in lines))
@@ -231,6 +231,62 @@ def test_a_run_that_stopped_early_says_how_far_it_came(run: Path) -> None:
     lines = (run / "metrics.jsonl").read_text().splitlines()[:12]
     (run / "metrics.jsonl").write_text("\n".join(lines) + "\n")
     assert "Training stopped at step 120 of 400." in Page(write_report(run).read_text()).text
+
+
+ONE_LINE = {
+    "stage": "train", "step": 1, "loss": None, "token_accuracy": 0.75, "token_accuracy/aa": 0.5,
+    "l1": 0.25, "l1.x": 0.125, "l1/aa": 0.375, "samples_per_second": 52.6, "tokens_per_second": 1500.0,
+    "peak_memory_gb": 12.5, "data_wait": 0.031, "total": 8,
+}  # fmt: skip
+
+
+def test_one_line_of_training_is_a_table_and_no_run_without_training(tmp_path: Path) -> None:
+    write(tmp_path / "recipe.lock.yaml", LOCK.replace("steps: 400", "steps: 8"))
+    write(tmp_path / "metrics.jsonl", json.dumps(ONE_LINE))
+    text = Page(write_report(tmp_path).read_text()).text
+    assert "Nothing was trained" not in text
+    assert "Training stopped at step 1 of 8." in text
+    assert "Figure training, step 1 Loss not finite Action token accuracy 75.0 % Action L1" in text
+    for said in (
+        "Action L1 of x 0.125", "Action token accuracy of aa 50.0 %",
+        "Action L1 of aa 0.375", "Samples per second 52.60", "Tokens per second 1",
+        "Peak memory [GB] 12.50", "Share of time waiting for data 3.1 %",
+    ):  # fmt: skip
+        assert said in text
+    assert text.index("of x 0.125") < text.index("of aa"), "data sets stand last"
+
+
+def test_held_out_data_stand_beside_and_are_no_training(tmp_path: Path) -> None:
+    held_out = {"stage": "validation", "step": 4, "loss": 2.5, "l1.x": 0.5}
+    write(tmp_path / "metrics.jsonl", json.dumps(held_out))
+    text = Page(write_report(tmp_path).read_text()).text
+    assert "Nothing was trained" in text
+    assert "held-out data, step 4 Loss 2.50" in text
+    write(tmp_path / "metrics.jsonl", f"{json.dumps(ONE_LINE)}\n{json.dumps(held_out)}")
+    text = Page(write_report(tmp_path).read_text()).text
+    assert "training, step 1 held-out data, step 4 Loss not finite 2.50" in text
+    assert "of x 0.125 0.500" in text
+    assert "of aa 50.0 % –" in text  # noqa: RUF001
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("{name: rlds, dataset: bridge_orig}, {name: rlds, dataset: fractal}", "bridge_orig, fractal"),
+        ("{name: open-x, mixture: bridge}", "bridge"),
+        ("{name: mixture, data: [{name: rlds, dataset: aa}, {name: tfds, dataset: bb}]}", "aa, bb"),
+    ],
+)
+def test_the_header_names_data_sets_engine_and_ranks(run: Path, data: str, said: str) -> None:
+    lock = LOCK.replace("{name: demonstrations}", data).replace(
+        "steps: 400", "steps: 400, engine: {name: fsdp}"
+    )
+    write(run / "recipe.lock.yaml", lock)
+    assert f"samples · engine fsdp · data {said} · seed 11" in Page(write_report(run).read_text()).text
+    write(run / "report.json", {"ranks": 8, "error": None})
+    page = Page(write_report(run).read_text())
+    assert f"engine fsdp on 8 ranks · data {said} · seed 11" in page.text
+    assert "ended with an error" not in page.text
 
 
 def test_steps_that_a_resumed_run_took_again_count_once(tmp_path: Path) -> None:
@@ -278,5 +334,16 @@ def test_the_observer_writes_it_when_the_run_ends(run: Path) -> None:
     observers.tell.run_started(recipe=None, output=run)
     assert not (run / "report.html").exists()
     observers.tell.run_finished(error=RuntimeError("stopped"))
-    assert (run / "report.html").exists()
+    assert "It ended with an error: RuntimeError: stopped" in Page((run / "report.html").read_text()).text
     assert observers.names == ("report",)
+
+
+def test_the_error_stays_until_the_run_goes_on(run: Path) -> None:
+    observers = Observers([ReportConfig().build()])
+    observers.tell.run_started(recipe=None, output=run)
+    observers.tell.run_finished(error=TrainingError("the loss of step 2 is <NaN>."))
+    said = "It ended with an error: the loss of step 2 is <NaN>."
+    assert said in Page((run / "report.html").read_text()).text
+    assert said in Page(write_report(run).read_text()).text
+    observers.tell.run_started(recipe=None, output=run)
+    assert said not in Page(write_report(run).read_text()).text

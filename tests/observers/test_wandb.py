@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -68,6 +70,35 @@ def test_an_offline_run_is_kept_in_the_run_folder(
     assert "train/total" not in logged[0]
     (end,) = [one.exit for one in records if one.WhichOneof("record_type") == "exit"]
     assert end.exit_code == (0 if error is None else 1)
+
+
+def test_it_says_where_the_run_is_and_no_more(tmp_path: Path) -> None:
+    script = f"""
+from pathlib import Path
+from openvla_toolkit.core.hooks import Observers
+from openvla_toolkit.core.recipe import Recipe
+from openvla_toolkit.observers import WandBConfig
+
+output = Path({str(tmp_path / "my-run")!r})
+observers = Observers([WandBConfig(mode="offline").build()])
+observers.tell.run_started(recipe=Recipe(output=output, observers=[]), output=output)
+print("of the run")
+observers.tell.metrics_logged(stage="train", step=10, values={{"loss": 2.0}})
+observers.tell.run_finished(error=None)
+"""
+    variables = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+    words = [sys.executable, "-c", script]
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    (folder,) = (tmp_path / "my-run/wandb").glob("offline-run-*")
+    assert (done.returncode, done.stdout) == (0, "of the run\n")
+    assert done.stderr == f"wandb: {folder}\n"
 
 
 def test_without_wandb_the_remedy_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,12 @@ VLA = sorted((RECIPES / "vla").glob("*.yaml"))
 TINY = sorted((RECIPES / "tiny").glob("*.yaml"))
 REAL = [*VLA, *sorted(RECIPES.glob("openvla-7b-*.yaml"))]
 
+OWN = re.compile(
+    r"output|policy\.weights|data(\..*)?|train\.(steps|log_every|save_every|batch\.(total|per_device))"
+    r"|train\.loader\.(workers|prefetch)|evaluate\.\d+\.(data(\..*)?|frames|unnorm_key)"
+)
+"""What a tiny form, or a recipe for another data set, may set anew: sizes, data and paths."""
+
 
 def id_of(path: Path) -> str:
     return path.relative_to(RECIPES).with_suffix("").as_posix()
@@ -31,6 +38,24 @@ def extended(path: Path) -> str | None:
 
 def as_data(path: Path) -> dict[str, Any]:
     return Recipe.load(path).model_dump(mode="json")
+
+
+def leaves(settings: Any, path: str = "") -> dict[str, Any]:
+    if not isinstance(settings, dict | list) or not settings:
+        return {path: settings}
+    entries = settings.items() if isinstance(settings, dict) else enumerate(settings)
+    return {
+        key: leaf
+        for name, value in entries
+        for key, leaf in leaves(value, f"{path}.{name}".lstrip(".")).items()
+    }
+
+
+def differences(one: Path, other: Path) -> set[str]:
+    """Return the keys at which two recipes say something else."""
+    first, second = leaves(as_data(one)), leaves(as_data(other))
+    absent = object()
+    return {key for key in first | second if first.get(key, absent) != second.get(key, absent)}
 
 
 def test_check_finds_nothing_wrong(capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,11 +91,41 @@ def test_a_recipe_says_what_the_original_configured(path: Path) -> None:
     assert train["batch"]["total"] % (original["expected_world_size"] * train["batch"]["per_device"]) == 0
 
 
-@pytest.mark.parametrize("path", [path for path in REAL if extended(path) is None], ids=id_of)
-def test_every_real_recipe_has_a_tiny_form(path: Path) -> None:
-    forms = [tiny for tiny in TINY if (tiny.parent / str(extended(tiny))).resolve() == path]
-    assert len(forms) == 1
-    assert f"recipes/tiny/{forms[0].name}" in path.read_text()
+@pytest.mark.parametrize("path", REAL, ids=id_of)
+def test_every_real_recipe_has_a_tiny_form_that_changes_only_sizes_data_and_paths(path: Path) -> None:
+    base = path if extended(path) is None else (path.parent / str(extended(path))).resolve()
+    assert all(OWN.fullmatch(key) for key in differences(base, path))
+    forms = [tiny for tiny in TINY if (tiny.parent / str(extended(tiny))).resolve() == base]
+    faithful = [tiny for tiny in forms if all(OWN.fullmatch(key) for key in differences(base, tiny))]
+    assert len(faithful) == 1
+    assert f"recipes/tiny/{faithful[0].name}" in path.read_text()
+
+
+def test_the_other_recipes_run_here_as_they_are() -> None:
+    others = {path.stem for path in RECIPES.glob("*.yaml") if path not in REAL}
+    assert others == {
+        "bridge-tiny", "mixture-tiny", "quickstart",
+        "tabletop-evaluate", "tabletop-pretrain", "tabletop-scenes",
+    }  # fmt: skip
+
+
+def test_one_more_form_compares_engines_in_fp32() -> None:
+    forms = {path.stem: differences((path.parent / str(extended(path))).resolve(), path) for path in TINY}
+    foreign = {name: {key for key in keys if not OWN.fullmatch(key)} for name, keys in forms.items()}
+    assert {name: keys for name, keys in foreign.items() if keys} == {
+        "finetune-lora": {"policy.dtype", "train.engine.precision"}
+    }
+
+
+@pytest.mark.parametrize("path", [*RECIPES.glob("*.yaml"), *VLA, *TINY], ids=id_of)
+def test_the_first_command_of_a_header_runs_the_recipe(path: Path) -> None:
+    header = path.read_text().partition("version:")[0].partition("extends:")[0]
+    joined = header.replace("\\\n#", "")
+    commands = [
+        line for line in joined.splitlines() if " openvla run " in line or "openvla_toolkit run " in line
+    ]
+    assert f"run recipes/{id_of(path)}.yaml" in commands[0]
+    assert commands[0].startswith("#   torchrun --nnodes 8") == ("in 8 nodes" in header)
 
 
 @pytest.mark.parametrize("path", TINY, ids=id_of)
@@ -98,7 +153,13 @@ def test_libero_has_its_four_suites() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["finetune-lora", "finetune-qlora", "siglip-224px-sandwich+mx-tdroid_carrot_in_bowl"]
+    "name",
+    [
+        "finetune-lora",
+        "finetune-lora-bf16",
+        "finetune-qlora",
+        "siglip-224px-sandwich+mx-tdroid_carrot_in_bowl",
+    ],
 )
 def test_a_tiny_form_runs(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -10,6 +10,7 @@ from openvla_toolkit.core.pages.rendering import embedded, write_page
 from openvla_toolkit.observers.report.contract_table import contract_rows
 from openvla_toolkit.observers.report.curves import training_curves, training_seconds
 from openvla_toolkit.observers.report.evaluations import measured
+from openvla_toolkit.observers.report.last_values import last_values
 from openvla_toolkit.observers.report.run_folder import Run, read_run
 
 __all__ = ["REPORT_FILE", "write_report"]
@@ -33,11 +34,15 @@ def write_report(folder: str | Path) -> Path:
 def _content(run: Run) -> dict[str, Any]:
     return {
         "title": run.folder.resolve().name,
-        "subtitle": _subtitle(run.lock),
+        "subtitle": _subtitle(run.lock, ranks=run.ranks),
         "unfinished": _unfinished(run),
+        "error": run.error,
         "measured": measured(run.evaluations),
+        "to_measure": bool(run.lock.get("evaluate", True)),
         "curves": training_curves(run.stages.get("train", ())),
         "held_out": training_curves(run.stages.get("validation", ())),
+        "trained": bool(run.stages.get("train")),
+        "last": last_values(run.stages),
         "self_check": run.self_check,
         "training_seconds": training_seconds(run.stages.get("train", ()), batch=_batch(run.lock)),
         "contract": None if run.contract is None else contract_rows(run.contract),
@@ -54,7 +59,7 @@ def _batch(lock: Mapping[str, Any]) -> int:
     return int(((lock.get("train") or {}).get("batch") or {}).get("total", 0))
 
 
-def _subtitle(lock: Mapping[str, Any]) -> str:
+def _subtitle(lock: Mapping[str, Any], *, ranks: int | None) -> str:
     """Say in one line what was run on what."""
     policy, train = lock.get("policy") or {}, lock.get("train") or {}
     parts = [f"policy {policy['name']}"] if "name" in policy else []
@@ -62,11 +67,27 @@ def _subtitle(lock: Mapping[str, Any]) -> str:
         parts[-1:] = [f"{parts[-1] if parts else 'policy'} from {policy['weights']}"]
     if train:
         parts.append(f"{train['steps']} steps of {train['batch']['total']} samples")
+        parts += _machinery(train.get("engine") or {}, ranks)
     if lock.get("data"):
-        parts.append("data " + ", ".join(str(item.get("name")) for item in lock["data"]))
+        parts.append("data " + ", ".join(name for item in lock["data"] for name in _data_sets(item)))
     if "seed" in lock:
         parts.append(f"seed {lock['seed']}")
     return " · ".join(parts)
+
+
+def _machinery(engine: Mapping[str, Any], ranks: int | None) -> list[str]:
+    """Say which engine trained, and on how many ranks."""
+    if "name" not in engine:
+        return []
+    count = "" if ranks is None else f" on {ranks} rank{'s' * (ranks != 1)}"
+    return [f"engine {engine['name']}{count}"]
+
+
+def _data_sets(item: Mapping[str, Any]) -> list[str]:
+    """Return the names that an entry of ``data`` gives its data sets; the component's where it gives none."""
+    if members := item.get("data"):
+        return [name for member in members for name in _data_sets(member)]
+    return [str(item.get("dataset") or item.get("mixture") or item.get("name"))]
 
 
 def _unfinished(run: Run) -> str | None:

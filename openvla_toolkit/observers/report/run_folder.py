@@ -14,7 +14,10 @@ import yaml
 from openvla_toolkit.core.errors import DataError
 from openvla_toolkit.core.storage import is_partial
 
-__all__ = ["Evaluation", "Run", "read_run"]
+__all__ = ["RECORD_FILE", "Evaluation", "Run", "read_run"]
+
+RECORD_FILE = "report.json"
+"""What no other file of a run tells: the number of its ranks, and the error that it ended with."""
 
 _LABEL = re.compile(r"(?P<when>[a-z]+)-(?P<position>\d+)-(?P<evaluator>.+)")
 
@@ -46,7 +49,12 @@ class Run:
     contract: Mapping[str, Any] | None
     statistics: Mapping[str, Any]
     benchmark: Mapping[str, Any] | None
-    self_check: Mapping[str, Any] | None
+    self_check: Sequence[Mapping[str, Any]]
+    """Figures of each checkpoint that was looked at."""
+    ranks: int | None
+    """None where it is not known."""
+    error: str | None
+    """What the run ended with; None for a run that is complete or was killed."""
 
 
 def read_run(folder: Path) -> Run:
@@ -57,6 +65,7 @@ def read_run(folder: Path) -> Run:
     """
     checkpoint = _last_checkpoint(folder)
     lock_text = _text(folder / "recipe.lock.yaml")
+    record = _json(folder / RECORD_FILE) or {}
     evaluations = [_evaluation(path.parent) for path in sorted(folder.glob("evaluation/*/result.json"))]
     return Run(
         folder=folder,
@@ -70,7 +79,9 @@ def read_run(folder: Path) -> Run:
         contract=None if checkpoint is None else _json(checkpoint / "contract.json"),
         statistics=(None if checkpoint is None else _json(checkpoint / "dataset_statistics.json")) or {},
         benchmark=_json(folder / "benchmark.json"),
-        self_check=_json(folder / "self_check.json"),
+        self_check=(_json(folder / "self_check.json") or {}).get("checkpoints", []),
+        ranks=record.get("ranks"),
+        error=record.get("error"),
     )
 
 

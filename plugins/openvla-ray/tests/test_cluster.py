@@ -25,12 +25,13 @@ from openvla_toolkit.pipeline.statistics import compute_statistics
 from openvla_toolkit.testing import DotsEpisodesConfig, DotsRobotConfig, check_executor
 
 SOURCE = DotsEpisodesConfig(episodes=70)
+CORES = available_cores()
 
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
-    """One cluster for all tests, ended by its executor."""
-    executor = RayConfig().build()
+    """One cluster for all tests, ended by its executor; its actors leave others a part of a core."""
+    executor = RayConfig(cpus_per_task=CORES / 2.5).build()
     assert dict(executor.map(lambda state, piece: piece, [7], setup=lambda: None)) == {0: 7}
     yield executor
     del executor
@@ -38,7 +39,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def test_it_keeps_to_the_interface(cluster: Cluster) -> None:
-    check_executor(RayConfig(cpus_per_task=available_cores() / 2))  # one place is taken by the cluster's own
+    check_executor(RayConfig(cpus_per_task=CORES / 2.5))  # one place is taken by the cluster's own
     gc.collect()
     assert ray.is_initialized(), "a connection that another one has made is left alone"
 
@@ -74,7 +75,7 @@ def test_a_damaged_episode_is_named(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_named(cluster: Cluster) -> None:
-    executor = RayConfig(retries=0).build()
+    executor = RayConfig(retries=0, cpus_per_task=CORES / 10).build()
     with pytest.raises(OpenVLAError, match=r"Ray lost piece 1 of 1: .*raise cpus_per_task"):
         list(executor.map(lambda state, piece: os._exit(piece), [3], setup=lambda: None))
 
