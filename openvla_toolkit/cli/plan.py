@@ -13,7 +13,7 @@ from openvla_toolkit.cli.overrides import checked_overrides
 from openvla_toolkit.core.recipe import Recipe
 
 if TYPE_CHECKING:
-    from openvla_toolkit.stages.plan import Plan
+    from openvla_toolkit.stages.planning.plan import Plan
 
 __all__ = ["command"]
 
@@ -48,7 +48,7 @@ def command(
     """Predict memory and time of the training of RECIPE from shapes alone; exit code 1 if it does not fit."""
     given = checked_overrides(overrides, options=_OPTIONS)
     first = Recipe.load(recipe, given)
-    from openvla_toolkit.stages.plan import Planner, device_of
+    from openvla_toolkit.stages.planning.plan import Planner, device_of
 
     planner = Planner(device_of(gpu), text=text_tokens, told=_progress if sys.stderr.isatty() else None)
     made = planner.plan(first, gpus=gpus or planner.gpus(first))
@@ -89,12 +89,26 @@ def _tell(made: Plan) -> None:
         click.echo(f"  {name:<11} {getattr(foot, name) / _GB:7.2f} GB")
     verdict = f"{'fits' if made.fits else 'does not fit'} {_on(made.gpus)}"
     click.echo(f"  {'peak':<11} {foot.total / _GB:7.2f} GB of {room:g}: {verdict}")
-    if made.step_seconds is not None:
+    click.echo(f"machine     {_machine(made)}")
+    if made.step_seconds is None:
+        click.echo(f"speed       not told: {made.untimed}")
+    else:
         rate = made.samples * made.passes * made.gpus / made.step_seconds
         click.echo(
             f"time        {made.step_seconds:.2f} s a step, {rate:.1f} samples/s: an estimate, at 40 % of "
             f"the peak of {made.device.name}"
         )
+
+
+def _machine(made: Plan) -> str:
+    """Return what of its own memory a machine needs, at the start and later."""
+    many = made.processes > 1
+    readers = f"each of {made.processes} processes reads" if many else "the process reads"
+    start = f"{made.read / _GB:.3g} GB of its memory at the start, when {readers} the whole policy"
+    if not made.offloaded:
+        return start
+    each = f", {made.offloaded / _GB:.3g} GB for each GPU" if many else ""
+    return f"{start}; {made.offloaded * made.processes / _GB:.3g} GB all the time, offloaded{each}"
 
 
 def _advise(made: Plan, changes: Sequence[tuple[str, Plan]]) -> None:
@@ -109,6 +123,7 @@ def _advise(made: Plan, changes: Sequence[tuple[str, Plan]]) -> None:
         fits = f"fits {_on(other.gpus)}, largest {other.largest}" if other.largest else "still none fits"
         more = f"--nproc {other.gpus}" if other.gpus != made.gpus else ""
         what = " ".join(filter(None, (words, more)))
+        fits += f", and {other.offloaded / _GB:.0f} GB of the CPU's memory" if other.offloaded else ""
         click.echo(f"  {what}: {total:.1f} GB with {other.samples} at a time; {fits}")
     if not any(other.largest for _, other in changes):
         click.echo(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from openvla_toolkit.cli import main
 from openvla_toolkit.core.errors import UserError
-from openvla_toolkit.stages.plan import device_of
+from openvla_toolkit.interfaces.engine import EngineConfig
+from openvla_toolkit.stages.planning.plan import device_of
 from openvla_toolkit.testing import tiny_policy
 
 
@@ -54,7 +57,8 @@ def test_what_does_not_fit_says_what_to_switch_on(recipe: Path, planned: Any) ->
     code, said = planned(recipe, "--gpu", "0.65GB", "train.batch={total: 4096}")
     assert code == 1
     assert "of 0.65: does not fit" in said
-    assert "\ntime " not in said  # of an unknown device
+    assert "\ntime " not in said
+    assert "the peak of an unknown device in fp32 is not known" in said
     batch = "train.batch={total: 4}"
     foot = json.loads(planned(recipe, "--gpu", "24GB", "--json", batch)[1])["footprint"]
     kept = foot["weights"] + foot["optimizer"] + foot["gradients"] + foot["overhead"]
@@ -106,11 +110,26 @@ def test_what_is_trained_is_changed_last(recipe: Path, planned: Any) -> None:
     code, told = planned(recipe, "--gpu", "4GB", "--json", *words)
     assert code == 1
     found = [(one["overrides"], one["gpus"], one["largest"] > 0) for one in json.loads(told)["switches"]]
-    assert found[0] == ("train.engine.name=fsdp", 4, True)
-    assert found[1] == ("train.engine.name=fsdp train.engine.cpu_offload=true", 1, True)
+    fsdp = "'train.engine={name: fsdp, precision: bf16, activation_checkpointing: true}'"
+    assert found[0] == (fsdp, 4, True)
+    assert found[1] == (f"{fsdp} train.engine.cpu_offload=true", 1, True)
     said = planned(recipe, "--gpu", "4GB", *words)[1]
-    assert "  train.engine.name=fsdp --nproc 4: " in said
+    assert f"  {fsdp} --nproc 4: " in said
     assert "fits on 4 GPUs, largest 16" in said
+    assert re.search(r"cpu_offload=true: .*, and \d GB of the CPU's memory", said)
+    assert re.search(r"^machine +[\d.]+ GB of .* the process reads the whole policy$", said, re.MULTILINE)
+    offloaded = (*words, "train.engine.name=fsdp", "train.engine.cpu_offload=true", "--gpus", 2)
+    with_it = planned(recipe, "--gpu", "4GB", *offloaded)[1]
+    assert "when each of 2 processes reads the whole policy; " in with_it
+    assert "with offloading, traffic and the CPU's optimizer decide" in with_it
+    assert "\ntime " not in with_it
+    plan = json.loads(planned(recipe, "--gpu", "4GB", "--json", *offloaded)[1])
+    assert (plan["processes"], plan["step_seconds"]) == (2, None)
+    assert plan["read"] == 2 * 4 * plan["parameters"]
+    assert plan["offloaded"] == pytest.approx(16 * plan["parameters"] / 2, rel=1e-3)
+    read, kept = plan["read"] / 1e9, 2 * plan["offloaded"] / 1e9
+    assert f"{read:.3g} GB of its memory at the start" in with_it
+    assert f"{kept:.3g} GB all the time, offloaded, {kept / 2:.3g} GB for each GPU" in with_it
 
 
 def test_a_group_of_hybrid_is_a_machine(recipe: Path, planned: Any) -> None:
@@ -130,12 +149,20 @@ def test_a_group_of_hybrid_is_a_machine(recipe: Path, planned: Any) -> None:
 
 @pytest.mark.parametrize(
     ("gpu", "name", "size"),
-    [("24GB", "RTX 4090", 24e9), ("80 gb", "A100", 80e9), ("H100:80GiB", "H100", 80 * 2**30)],
+    [
+        ("24GB", "RTX 4090", 24e9),
+        ("32GB", "RTX 5090", 32e9),
+        ("80 gb", "A100", 80e9),
+        ("H100:80GiB", "H100", 80 * 2**30),
+        ("h100:80GB", "h100", 80e9),
+        ("rtx a6000:48GB", "rtx a6000", 48e9),
+        ("RTX 6000 Ada:48GB", "RTX 6000 Ada", 48e9),
+    ],
 )
 def test_devices_are_given_by_size_or_name(gpu: str, name: str, size: float) -> None:
     device = device_of(gpu)
     assert (device.name, device.memory) == (name, size)
-    assert device.flops is not None
+    assert device.flops
 
 
 def test_the_largest_batch_divides_a_devices_share(recipe: Path, planned: Any) -> None:
@@ -147,9 +174,98 @@ def test_the_largest_batch_divides_a_devices_share(recipe: Path, planned: Any) -
 
 
 def test_devices_of_other_sizes_have_no_speed() -> None:
-    assert device_of("10GB").flops is None
+    assert device_of("10GB").flops == device_of("Voodoo:24GB").flops == {}
     with pytest.raises(UserError, match=r"^--gpu 'large': give its memory, such as 24GB"):
         device_of("large")
+
+
+def seconds(planned: Any, *words: object) -> float:
+    return float(json.loads(planned(*words, "--json")[1])["step_seconds"])
+
+
+def test_a_steps_time_goes_by_its_operations_and_the_arithmetic(recipe: Path, planned: Any) -> None:
+    many, one = "train.batch={total: 64, per_device: 8}", "train.batch={total: 64}"
+    fp32 = seconds(planned, recipe, "--gpu", "A100:80GB", many)
+    assert fp32 == pytest.approx(seconds(planned, recipe, "--gpu", "A100:80GB", one), rel=0.01)
+    bf16 = seconds(planned, recipe, "--gpu", "a100:80GB", many, "train.engine.precision=bf16")
+    assert fp32 / bf16 == pytest.approx(312 / 19.5, rel=0.01)
+    said = planned(recipe, "--gpu", "A10G:24GB", many)[1]
+    assert "speed       not told: the peak of A10G in fp32 is not known" in said
+    said = planned(recipe, "--gpu", "Voodoo:24GB", many, "train.engine.precision=bf16")[1]
+    assert "the peak of Voodoo in bf16 is not known" in said
+
+
+def test_what_fits_is_never_told_not_to(recipe: Path, planned: Any) -> None:
+    """One pass of all samples holds fewer gradients than several: it fits where less at a time does not."""
+    words = (recipe, "--json", "train.batch={total: 4}", "train.engine.precision=bf16")
+    total = json.loads(planned(*words, "--gpu", "24GB")[1])["footprint"]["total"]
+    code, told = planned(*words, "--gpu", f"{(total + 2000) / 1e9:.6f}GB")
+    plan = json.loads(told)
+    assert (code, plan["fits"], plan["largest"], plan["switches"]) == (0, True, 4, [])
+
+
+def overrides(plan: str) -> list[str]:
+    return [one["overrides"] for one in json.loads(plan)["switches"]]
+
+
+def test_another_engine_replaces_the_section_as_a_whole(recipe: Path, planned: Any) -> None:
+    """What the engines do not share is left out; it would be a mistake under the other."""
+    ddp = "train.engine={name: ddp, bucket_mb: 5, precision: bf16, activation_checkpointing: true}"
+    code, told = planned(recipe, "--gpu", "5GB", "--gpus", 2, "--json", *LARGE, ddp)
+    assert code == 1
+    fsdp = "'train.engine={name: fsdp, precision: bf16, activation_checkpointing: true}'"
+    assert overrides(told)[0] == fsdp
+    hybrid = "train.engine={name: fsdp, sharding: hybrid, shard_size: 1, reshard_after_forward: false}"
+    code, told = planned(recipe, "--gpu", "0.7GB", "--gpus", 2, "--json", *LARGE, hybrid)
+    own = [
+        "train.engine.activation_checkpointing=true",
+        "train.engine.precision=bf16",
+        "train.engine.reshard_after_forward=true",
+        "train.engine.sharding=full train.engine.shard_size=null",
+    ]
+    assert overrides(told)[:4] == [" ".join(own[: count + 1]) for count in range(4)]
+    assert overrides(told)[-1] == " ".join([*own, "train.engine.cpu_offload=true"])
+
+
+def test_deepspeed_saves_in_its_own_ways(recipe: Path, planned: Any) -> None:
+    pytest.importorskip("openvla_deepspeed")
+    words = (recipe, "--gpu", "3GB", "--gpus", 2, "--json", *LARGE)
+    code, told = planned(*words, "train.engine={name: deepspeed, stage: 2}")
+    assert code == 1
+    own = [
+        "train.engine.zero.reduce_bucket_size=50000000",
+        "train.engine.activation_checkpointing=true",
+        "train.engine.precision=bf16",
+        "train.engine.stage=3",
+    ]
+    assert overrides(told)[:4] == [" ".join(own[: count + 1]) for count in range(4)]
+    assert not any("fsdp" in one or "cpu_offload" in one for one in overrides(told))
+    last = json.loads(told)["switches"][-1]
+    assert "train.engine.offload=" in last["overrides"]
+    assert last["largest"] > 0
+    again = planned(*words, "train.engine={name: deepspeed, stage: 2}", *shlex.split(last["overrides"]))
+    assert again[0] == 0, "what is printed can be copied"
+
+
+def test_a_plugins_engine_that_offers_nothing_is_offered_another(
+    recipe: Path, planned: Any, install: Any
+) -> None:
+    engine = {"engine": {"plain": "tests.cli.test_plan:PlainConfig"}}
+    install("openvla-plain", engine)
+    code, told = planned(recipe, "--gpu", "4GB", "--json", *LARGE, "train.engine={name: plain, depth: 3}")
+    assert code == 1
+    assert overrides(told)[0] == "'train.engine={name: fsdp}'"
+    assert not any("depth" in one for one in overrides(told))
+
+
+class PlainConfig(EngineConfig):
+    """An engine that says nothing of itself."""
+
+    name: Literal["plain"] = "plain"
+    depth: int = 1
+
+    def build(self) -> Any:
+        raise NotImplementedError
 
 
 def test_a_recipe_that_trains_nothing_has_no_plan(tmp_path: Path, planned: Any) -> None:

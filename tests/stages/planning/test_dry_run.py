@@ -9,7 +9,7 @@ import pytest
 
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.recipe import Recipe
-from openvla_toolkit.stages.dry_run import foreseen
+from openvla_toolkit.stages.planning.dry_run import foreseen
 
 SEVEN = {"name": "openvla", "weights": "openvla/openvla-7b"}
 
@@ -47,6 +47,18 @@ def test_what_is_trained_of_seven_billion(policy: dict[str, Any], count: str, me
     assert lines["weights"] == "openvla/openvla-7b (not here yet: the run fetches them from the hub)"
     assert lines["trained"].startswith(count)
     assert lines["memory"].startswith(memory)
+
+
+def test_memory_is_what_the_engine_leaves_on_a_device() -> None:
+    """The memory of a plan, without what only a rehearsal tells."""
+    averaged = {"optimizer": {"lr": 0.1, "ema": {}}}
+    ddp = {"engine": {"name": "ddp", "device": "cpu"}}
+    assert told(trained(SEVEN, **ddp), 4)["memory"].startswith("120 GB: weights 30.2 GB, ")
+    assert told(trained(SEVEN, **ddp, **averaged), 4)["memory"].startswith("150 GB: weights 30.2 GB, ")
+    fsdp = {"engine": {"name": "fsdp", "device": "cpu"}}
+    assert told(trained(SEVEN, **fsdp), 4)["memory"].startswith("30 GB: weights 7.54 GB, ")
+    away = {"engine": {"name": "fsdp", "device": "cpu", "cpu_offload": True}}
+    assert told(trained(SEVEN, **away), 4)["memory"].startswith("0 MB: ")
 
 
 def test_weights_that_nothing_is_known_of() -> None:

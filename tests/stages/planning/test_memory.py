@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,8 +14,8 @@ from openvla_toolkit.core.sections import Train
 from openvla_toolkit.engines import DDPConfig, FSDPConfig, SingleConfig
 from openvla_toolkit.interfaces.action_head import LossReport
 from openvla_toolkit.interfaces.engine import Spread
-from openvla_toolkit.stages.memory import GB, Room, largest
-from openvla_toolkit.stages.rehearsal import Part, Rehearsals, rehearse
+from openvla_toolkit.stages.planning.memory import GB, Footprint, Room, largest
+from openvla_toolkit.stages.planning.rehearsal import Part, Rehearsals, rehearse
 from openvla_toolkit.testing import tiny_policy
 
 TEXT, LEARNED = 40, 8
@@ -27,10 +28,10 @@ ROBOT = Interface(
 )
 
 
-def policy(**settings: Any) -> Any:
+def policy(*, width: int = 128, **settings: Any) -> Any:
     """Return settings of a small policy, wide enough that its tensors count and not the rest."""
     language: dict[str, Any] = tiny_policy().model_dump(mode="json")["language_model"]
-    language["settings"] |= {"hidden_size": 128, "intermediate_size": 384, "num_hidden_layers": 4}
+    language["settings"] |= {"hidden_size": width, "intermediate_size": 3 * width, "num_hidden_layers": 4}
     return tiny_policy(language_model=language, cameras=("primary",), **settings)
 
 
@@ -53,6 +54,7 @@ def room(config: Any, train: Train, spread: Spread | None = None, ranks: int = 1
 def measured(config: Any, train: Train, samples: int, device: str = "cpu") -> float:
     """Return the bytes at the peak of an engine's second step, with all that it keeps."""
     engine: Any = train.engine.build()
+    before = _workspace() if device == "cuda" else 0
     built = config.build(robot=ROBOT)
     module: Any = built.module
     engine.prepare(module, train.optimizer)
@@ -69,18 +71,28 @@ def measured(config: Any, train: Train, samples: int, device: str = "cpu") -> fl
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         step()
-        return float(torch.cuda.max_memory_allocated())
+        return float(torch.cuda.max_memory_allocated() - before)
     kept = sum(p.numel() * p.element_size() for p in module.parameters())
     state: Any = engine._optimizer.state
     kept += sum(v.numel() * v.element_size() for own in state.values() for v in own.values())
+    return float(kept + allocated(step))
+
+
+def _workspace() -> int:
+    """Return the bytes on a GPU before a policy is there, with the workspace of cuBLAS."""
+    for precision in (torch.float32, torch.bfloat16):
+        square = torch.ones(64, 64, device="cuda", dtype=precision)
+        (square @ square).sum().item()
+    del square
+    return torch.cuda.memory_allocated()
+
+
+def allocated(step: Callable[[], None]) -> int:
+    """Return the most bytes that a step allocates at once, by the allocator's own record."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as seen:
         step()
-    return float(kept + _peak(seen))
-
-
-def _peak(seen: Any) -> int:
-    """Return the most bytes that were allocated at once, by the allocator's own record."""
-    events = [one for one in seen.profiler.kineto_results.events() if one.name() == "[memory]"]
+    results: Any = seen.profiler.kineto_results  # type: ignore[union-attr]
+    events = [one for one in results.events() if one.name() == "[memory]"]
     now = most = 0
     for event in sorted(events, key=lambda one: one.start_ns()):
         now += event.nbytes()
@@ -124,7 +136,8 @@ def test_an_adapter_beside_weights(precision: str, tmp_path: Any) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("engine", [{}, {"precision": "bf16"}, {"activation_checkpointing": True}], ids=str)
 def test_the_model_is_near_what_a_gpu_counts(engine: dict[str, Any]) -> None:
-    config, train = policy(), section(**{"device": "cuda", **engine})
+    config = policy(width=2048)  # 0.9 GB of weights: what kernels take for themselves does not count
+    train = section(**{"device": "cuda", **engine})
     foot = room(config, train).footprint(8, passes=1)
     found = measured(config, train, 8, device="cuda")
     assert foot.total - foot.overhead == pytest.approx(found, rel=2 * TOLERANCE)
@@ -140,11 +153,15 @@ def test_sharing_divides_what_is_kept_and_fetches_what_computes() -> None:
     assert alone.gathered == 0 < shared.gathered < alone.weights
     offloaded = FSDPConfig(cpu_offload=True).spread(4)
     assert (offloaded.parameters, offloaded.gradients, offloaded.optimizer) == (0, 0, 0)
+    assert offloaded.offloaded == config.spread(4)
+    kept = room(policy(), train, offloaded, 4).offloaded
+    assert kept == shared.weights + shared.gradients + shared.optimizer
+    assert room(policy(), train, config.spread(4), 4).offloaded == 0
     assert FSDPConfig(sharding="hybrid", shard_size=2).spread(4).parameters == 0.5
     assert FSDPConfig(sharding="hybrid").spread(16, local=8).parameters == 1 / 8
     assert FSDPConfig(sharding="hybrid").spread(4).parameters == 1 / 4
     assert FSDPConfig().spread(16, local=8).parameters == 1 / 16
-    assert DDPConfig().spread(4) == Spread(gradients_stay=True)
+    assert DDPConfig().spread(4) == Spread(gradients_stay=True, gradients_beside=True)
     assert SingleConfig().spread(1) == Spread()
 
 
@@ -162,9 +179,45 @@ def test_the_largest_batch_is_the_largest() -> None:
     there = room(policy(), section())
     for samples in (1, 5, 11):
         memory = there.footprint(samples, passes=2).total + 1
-        assert largest(there, memory, most=64, first=4) == samples
-    assert largest(there, 1.0, most=64, first=4) == 0
-    assert largest(there, 1000 * GB, most=64, first=4) == 64
+        assert largest(there, memory, share=10 * samples, first=2 * samples) == samples
+    assert largest(there, 1.0, share=64, first=4) == 0
+    assert largest(there, 1000 * GB, share=64, first=4) == 64
+
+
+class Counted(Room):
+    """A room whose activations are a table."""
+
+    def __init__(self, activations: dict[int, int], *, gradients: int, there: int) -> None:
+        self._activations, self._all, self._there = activations, gradients, there
+
+    def footprint(self, samples: int, *, passes: int) -> Footprint:
+        held = self._all if passes > 1 else self._there
+        parts = dict.fromkeys(("weights", "optimizer", "gathered", "overhead"), 10.0)
+        return Footprint(**parts, gradients=held, activations=self._activations[samples])
+
+
+@pytest.mark.parametrize("share", [1, 2, 7, 12, 48])
+@pytest.mark.parametrize("there", [5, 60, 100], ids=lambda there: f"{there} gradients in one pass")
+def test_the_largest_batch_is_that_of_trying_all_divisors(share: int, there: int) -> None:
+    """One pass holds fewer gradients than several: more samples may fit where fewer do not."""
+    divisors = [one for one in range(1, share + 1) if share % one == 0]
+    for slope in (1, 9):
+        table = {one: 3 + slope * one - one % 3 for one in divisors}
+        made = Counted(table, gradients=100, there=there)
+        needs = {one: made.footprint(one, passes=share // one).total for one in divisors}
+        for memory in {value + more for value in needs.values() for more in (-1, 0, 1)}:
+            best = max((one for one in divisors if needs[one] <= memory), default=0)
+            for first in divisors:
+                assert largest(made, memory, share=share, first=first) == best
+
+
+def test_the_largest_batch_of_a_policy_is_that_of_trying_all_divisors() -> None:
+    there = room(policy(), section(precision="bf16"))
+    needs = {one: there.footprint(one, passes=4 // one).total for one in (1, 2, 4)}
+    assert needs[4] < needs[1], "one pass of all samples takes less than four of one"
+    for memory in {value + more for value in needs.values() for more in (-1, 1)}:
+        best = max((one for one in needs if needs[one] <= memory), default=0)
+        assert {largest(there, memory, share=4, first=one) for one in needs} == {best}
 
 
 def test_operations_are_those_of_the_layers() -> None:

@@ -17,9 +17,6 @@ if TYPE_CHECKING:
 
 __all__ = ["foreseen"]
 
-_BYTES_OF_ADAMW = 12
-"""Per trained parameter: its gradient and two means, all in fp32."""
-
 
 def foreseen(recipe: Recipe, processes: int) -> Iterator[str]:
     """Yield lines about the policy, its data, steps, memory and device; what is missing is told, not refused.
@@ -29,16 +26,17 @@ def foreseen(recipe: Recipe, processes: int) -> Iterator[str]:
         UserError: the device is not there, or an adapter fits no layer.
     """
     assert recipe.train is not None
-    yield from _policy(cast("PolicyConfig", recipe.policy))
+    yield from _policy(recipe, processes)
     for position, config in enumerate(recipe.data):
         yield f"data     data.{position} {_data(config)}"
     yield f"steps    {_steps(recipe, processes)}"
     yield f"device   {_device(recipe)}"
 
 
-def _policy(config: PolicyConfig) -> Iterator[str]:
+def _policy(recipe: Recipe, processes: int) -> Iterator[str]:
     from openvla_toolkit.checkpoints.locate import at_hand
 
+    config = cast("PolicyConfig", recipe.policy)
     if config.weights is not None:
         place = at_hand(config.weights)
         where = "not here yet: the run fetches them from the hub" if place is None else str(place)
@@ -48,7 +46,7 @@ def _policy(config: PolicyConfig) -> Iterator[str]:
         yield "trained  known when the weights are here"
         return
     yield f"trained  {_trained(module)}"
-    yield f"memory   {_memory(module)}"
+    yield f"memory   {_memory(recipe, module, processes)}"
 
 
 def _trained(module: nn.Module) -> str:
@@ -63,16 +61,16 @@ def _count(parameters: Sequence[nn.Parameter], *, trained: bool = False) -> int:
     return sum(one.numel() for one in parameters if one.requires_grad or not trained)
 
 
-def _memory(module: nn.Module) -> str:
-    from openvla_toolkit.stages.rehearsal import stored_bytes
+def _memory(recipe: Recipe, module: nn.Module, processes: int) -> str:
+    from openvla_toolkit.stages.planning.memory import kept, spread_of
 
-    parameters = list(module.parameters())
-    weights = sum(stored_bytes(one) for one in parameters)
-    learning = _BYTES_OF_ADAMW * _count(parameters, trained=True)
-    whole, parts = _bytes(weights + learning), (_bytes(weights), _bytes(learning))
+    assert recipe.train is not None
+    keeps = kept(module, recipe.train, spread_of(recipe, processes))
+    parts = (keeps.total, keeps.weights, keeps.gradients + keeps.optimizer)
+    whole, weights, learning = map(_bytes, parts)
     return (
-        f"{whole}: weights {parts[0]}, gradients and optimizer {parts[1]}; engines that shard divide this "
-        "by the processes. Activations come on top: 'openvla plan' tells"
+        f"{whole}: weights {weights}, gradients and optimizer {learning}; this on each device, and "
+        "activations on top: 'openvla plan' tells"
     )
 
 

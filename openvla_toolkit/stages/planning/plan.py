@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, cast
+import shlex
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeAlias, cast
+
+import yaml
 
 from openvla_toolkit.core.errors import RecipeError, UserError
 from openvla_toolkit.core.recipe import Recipe
-from openvla_toolkit.interfaces.engine import EngineConfig
+from openvla_toolkit.core.registry import load as component
+from openvla_toolkit.interfaces.engine import EngineConfig, Spread
 from openvla_toolkit.interfaces.policy import PolicyConfig
-from openvla_toolkit.stages.memory import GB, Footprint, Room, largest
+from openvla_toolkit.stages.planning.memory import GB, Footprint, Room, in_one_machine, largest, spread_of
+from openvla_toolkit.stages.planning.rehearsal import Part, Rehearsals, rehearse
 from openvla_toolkit.stages.preflight import check_processes, check_recipe
-from openvla_toolkit.stages.rehearsal import Part, Rehearsals, rehearse
-from openvla_toolkit.stages.throughput import peak_flops
+from openvla_toolkit.stages.training.throughput import peak_flops
+
+Load: TypeAlias = Callable[[Sequence[str]], Recipe]
 
 __all__ = ["MFU", "TEXT", "Device", "Plan", "Planner", "device_of", "sample_flops"]
 
@@ -26,6 +32,7 @@ TEXT = 48
 
 _BY_SIZE = {
     24: "RTX 4090",
+    32: "RTX 5090",
     40: "A100",
     48: "L40S",
     80: "A100",
@@ -37,8 +44,6 @@ _BY_SIZE = {
 """GB -> a device of that size, where only the size is given."""
 _SEVERAL = (2, 4, 8, 16, 32, 64)
 """How many devices are tried where one is not enough."""
-_IN_ONE_MACHINE = 8
-"""Devices of a machine, where no launcher says."""
 _ACTIONS = 7
 """Numbers of an action, where the robot is not known before the data is read."""
 
@@ -50,8 +55,8 @@ class Device:
     name: str
     memory: float
     """Bytes."""
-    flops: float | None
-    """Peak operations per second with bf16 matrices; None where they are not known."""
+    flops: dict[str, float] = field(default_factory=dict)
+    """Arithmetic -> peak operations per second with matrices, where that is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,11 +72,19 @@ class Plan:
     """At a time on one device, as the recipe says."""
     passes: int
     footprint: Footprint
+    offloaded: float
+    """Bytes in the memory of the CPU all the time, for each device."""
+    processes: int
+    """Of one machine."""
+    read: float
+    """Bytes in the memory of one machine at the start: each process reads the whole policy into it."""
     fits: bool
     largest: int
     """Samples at a time that fit and divide what each device has of a batch; 0 where none does."""
     step_seconds: float | None
-    """An estimate: operations over ``MFU`` of the peak; None where the peak is not known."""
+    """An estimate: operations over ``MFU`` of the peak; None where there is none."""
+    untimed: str | None
+    """Why there is no estimate."""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as plain data."""
@@ -97,7 +110,9 @@ def device_of(gpu: str) -> Device:
         )
     size, unit = float(found["size"]), 2**30 if found["binary"] else GB
     name = found["name"] or _BY_SIZE.get(int(size), "")
-    return Device(name=name or "an unknown device", memory=size * unit, flops=peak_flops(name))
+    peaks = {precision: peak_flops(name, precision) for precision in ("bf16", "fp32")}
+    known = {precision: peak for precision, peak in peaks.items() if peak is not None}
+    return Device(name=name or "an unknown device", memory=size * unit, flops=known)
 
 
 class Planner:
@@ -123,11 +138,13 @@ class Planner:
         room, samples, passes = self._shared(recipe, gpus)
         footprint, device = room.footprint(samples, passes=passes), self._device
         share = samples * passes
+        processes, engine = in_one_machine(recipe, gpus), _engine(recipe)
+        untimed = self._untimed(engine.precision, offloaded=room.offloaded)
         seconds = None
-        if device.flops is not None:
-            seconds = room.rehearsed(samples).flops * passes / (device.flops * MFU)
+        if untimed is None:
+            seconds = room.rehearsed(samples).flops * passes / (device.flops[engine.precision] * MFU)
         return Plan(
-            engine=cast("Any", recipe.train).engine.name,
+            engine=engine.name,
             gpus=gpus,
             device=device,
             parameters=room.parameters,
@@ -135,10 +152,22 @@ class Planner:
             samples=samples,
             passes=passes,
             footprint=footprint,
+            offloaded=room.offloaded,
+            processes=processes,
+            read=processes * room.read,
             fits=footprint.total <= device.memory,
-            largest=_divisor(share, at_most=largest(room, device.memory, most=share, first=samples)),
+            largest=largest(room, device.memory, share=share, first=samples),
             step_seconds=seconds,
+            untimed=untimed,
         )
+
+    def _untimed(self, precision: str, *, offloaded: float) -> str | None:
+        """Return why a step's time cannot be told; None where it can."""
+        if offloaded:
+            return "with offloading, traffic and the CPU's optimizer decide, of which nothing is known"
+        if precision in self._device.flops:
+            return None
+        return f"the peak of {self._device.name} in {precision} is not known"
 
     def gpus(self, recipe: Recipe) -> int:
         """Return how many devices to plan for where only the recipe says.
@@ -159,8 +188,9 @@ class Planner:
                 return count
         return 1
 
-    def switches(self, load: Callable[[Sequence[str]], Recipe], *, gpus: int) -> Iterator[tuple[str, Plan]]:
-        """Yield ways to make a training fit: overrides and their plan, which may be for more devices.
+    def switches(self, load: Load, *, gpus: int) -> Iterator[tuple[str, Plan]]:
+        """Yield ways to make a training fit: overrides, as a shell takes them, and their plan, which may be
+        for more devices.
 
         First what leaves the training as it is, one after the other, until it fits; then more devices, or
         the memory of the CPU; last what changes which parameters are trained.
@@ -169,56 +199,81 @@ class Planner:
             load: gives the recipe with more overrides.
         """
         same: list[str] = []
-        for more, found in self._tried(load, (_twice, _bf16, _spread), same, gpus):
+        for more, found in self._within(load, same, gpus):
             same = more
-            yield " ".join(more), found
+            yield shlex.join(more), found
             if found.largest:
                 return
-        yield from self._on_more(load, same, gpus)
-        for more, found in self._tried(load, (_offload,), same, gpus):
-            yield " ".join(more), found
+        sharded = same if _shards(load(same)) else _instead(load(same), same, "fsdp")
+        yield from self._on_more(load, sharded, gpus)
+        for more, found in self._saved(load, sharded, gpus, offloading=True):
+            yield shlex.join(more), found
+            if found.largest:
+                break
         for more, found in self._tried(load, (_adapter, _four_bits), same, gpus):
-            yield " ".join(more), found
+            yield shlex.join(more), found
             if found.largest:
                 return
 
+    def _within(self, load: Load, overrides: list[str], gpus: int) -> Iterator[tuple[list[str], Plan]]:
+        """Yield overrides with one more of what saves memory of the same devices each time."""
+        for more, found in self._saved(load, overrides, gpus, offloading=False):
+            overrides = more
+            yield more, found
+        yield from self._tried(load, (_spread,), overrides, gpus)
+
+    def _saved(
+        self, load: Load, overrides: list[str], gpus: int, *, offloading: bool
+    ) -> Iterator[tuple[list[str], Plan]]:
+        """Yield overrides with one more of the engine's savings each time: those that go to the memory of
+        the CPU, or the others."""
+        here = _on_device(spread_of(load(overrides), gpus))
+        for settings in _engine(load(overrides)).savings(gpus):
+            more = _changed(overrides, _saving(settings))
+            try:
+                if (_on_device(spread_of(load(more), gpus)) != here) != offloading:
+                    continue
+                found = self.plan(load(more), gpus=gpus)
+            except RecipeError:
+                continue  # this recipe cannot have it
+            overrides = more
+            yield more, found
+
     def _tried(
         self,
-        load: Callable[[Sequence[str]], Recipe],
-        wanted: Sequence[Callable[[Recipe, int], list[str]]],
+        load: Load,
+        wanted: Sequence[Callable[[Recipe, Sequence[str], int], list[str]]],
         overrides: list[str],
         gpus: int,
     ) -> Iterator[tuple[list[str], Plan]]:
         """Yield overrides with one more switch each time, and their plans."""
         for switch in wanted:
-            more = switch(load(overrides), gpus)
-            if not more:
+            more = switch(load(overrides), overrides, gpus)
+            if more == overrides:
                 continue
             try:
-                found = self.plan(load([*overrides, *more]), gpus=gpus)
+                found = self.plan(load(more), gpus=gpus)
             except RecipeError:
                 continue  # this recipe cannot have it
-            overrides = [*overrides, *more]
+            overrides = more
             yield overrides, found
 
-    def _on_more(
-        self, load: Callable[[Sequence[str]], Recipe], overrides: list[str], gpus: int
-    ) -> Iterator[tuple[str, Plan]]:
-        """Yield the fewest devices on which it fits, sharded."""
-        recipe = load(overrides)
-        if _quantised(recipe):
-            return
-        more = overrides if _shards(recipe) else [*overrides, "train.engine.name=fsdp"]
+    def _on_more(self, load: Load, overrides: list[str], gpus: int) -> Iterator[tuple[str, Plan]]:
+        """Yield the fewest devices on which it fits, sharded, and what of the engine's savings it takes."""
         for several in _SEVERAL:
             if several <= gpus:
                 continue
-            try:
-                found = self.plan(load(more), gpus=several)
-            except RecipeError:
-                continue
-            if found.largest:
-                yield " ".join(more), found
-                return
+            for more, found in self._on(load, overrides, several):
+                if found.largest:
+                    yield shlex.join(more), found
+                    return
+
+    def _on(self, load: Load, overrides: list[str], gpus: int) -> Iterator[tuple[list[str], Plan]]:
+        try:
+            yield overrides, self.plan(load(overrides), gpus=gpus)
+        except RecipeError:
+            return  # the batch does not divide, or this recipe cannot have such an engine
+        yield from self._saved(load, overrides, gpus, offloading=False)
 
     def _shared(self, recipe: Recipe, gpus: int) -> tuple[Room, int, int]:
         """Return the room of a recipe on each of so many devices, its samples at a time and its passes."""
@@ -231,7 +286,7 @@ class Planner:
         room = Room(
             self._rehearsed(policy),
             recipe.train,
-            cast("EngineConfig", recipe.train.engine).spread(gpus, local=_in_one_machine(recipe, gpus)),
+            spread_of(recipe, gpus),
             ranks=gpus,
             text=max(self._text, learned + 1),
             learned=learned,
@@ -279,64 +334,65 @@ def _pictures(policy: Any) -> int:
     return len(getattr(policy, "cameras", None) or ("primary",))
 
 
-def _divisor(number: int, *, at_most: int) -> int:
-    """Return the largest divisor up to a bound; 0 where that is 0."""
-    return next((one for one in range(at_most, 0, -1) if number % one == 0), 0)
+def _engine(recipe: Recipe) -> EngineConfig:
+    return cast("EngineConfig", cast("Any", recipe.train).engine)
 
 
-def _in_one_machine(recipe: Recipe, gpus: int) -> int:
-    """Return how many of the devices are in one machine: as the launcher says, else eight at most."""
-    launcher: Any = recipe.launcher
-    if launcher is not None and launcher.processes == gpus:
-        return int(getattr(launcher, "nproc", gpus))
-    return min(gpus, _IN_ONE_MACHINE)
+def _saving(settings: Mapping[str, Any]) -> list[str]:
+    """Return the overrides that give a recipe's engine such settings (``EngineConfig.savings``)."""
+    return [f"train.engine.{key}={_flow(value)}" for key, value in settings.items()]
+
+
+def _changed(overrides: Sequence[str], more: Sequence[str]) -> list[str]:
+    """Return overrides with more of them, without those of the same keys that came before."""
+    new = {override.partition("=")[0] for override in more}
+    return [*(one for one in overrides if one.partition("=")[0] not in new), *more]
+
+
+def _instead(recipe: Recipe, overrides: Sequence[str], name: str) -> list[str]:
+    """Return overrides that put another engine in place of a recipe's, which keeps what both have.
+
+    The section is replaced as a whole, for the settings of one engine are mistakes under another.
+    """
+    own = _engine(recipe).model_dump(mode="json", exclude_defaults=True)
+    fields = set(component("engine", name).model_fields) - {"name"}
+    both = {key: value for key, value in own.items() if key in fields}
+    section = _flow({"name": name, **both})
+    return [*(one for one in overrides if not one.startswith("train.engine")), f"train.engine={section}"]
 
 
 def _shards(recipe: Recipe) -> bool:
-    engine = cast("EngineConfig", cast("Any", recipe.train).engine)
-    spread = engine.spread(2)
+    """Return whether more devices leave less on each of them."""
+    engine, spread = _engine(recipe), _engine(recipe).spread(2)
     return engine.distributed and min(spread.parameters, spread.gradients, spread.optimizer) < 1
 
 
-def _quantised(recipe: Recipe) -> bool:
-    return getattr(recipe.policy, "quantization", None) is not None
+def _on_device(spread: Spread) -> tuple[bool, bool]:
+    """Return whether a device keeps anything of parameters, and of the optimizer's state."""
+    return spread.parameters > 0, spread.optimizer > 0
 
 
-def _twice(recipe: Recipe, gpus: int) -> list[str]:
-    engine: Any = cast("Any", recipe.train).engine
-    off = getattr(engine, "activation_checkpointing", None) is False
-    return ["train.engine.activation_checkpointing=true"] if off else []
+def _flow(value: Any) -> str:
+    """Return a value as YAML in one line."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=float("inf"))
+    return text.removesuffix("\n...\n").strip()
 
 
-def _bf16(recipe: Recipe, gpus: int) -> list[str]:
-    engine: Any = cast("Any", recipe.train).engine
-    return ["train.engine.precision=bf16"] if getattr(engine, "precision", None) == "fp32" else []
+def _spread(recipe: Recipe, overrides: Sequence[str], gpus: int) -> list[str]:
+    whole = gpus > 1 and spread_of(recipe, gpus).parameters == 1
+    return _instead(recipe, overrides, "fsdp") if whole else [*overrides]
 
 
-def _spread(recipe: Recipe, gpus: int) -> list[str]:
-    engine = cast("EngineConfig", cast("Any", recipe.train).engine)
-    whole = gpus > 1 and engine.spread(gpus).parameters == 1 and not _quantised(recipe)
-    return ["train.engine.name=fsdp"] if whole else []
-
-
-def _offload(recipe: Recipe, gpus: int) -> list[str]:
-    engine: Any = cast("Any", recipe.train).engine
-    if _quantised(recipe):
-        return []
-    if getattr(engine, "cpu_offload", None) is False:
-        return ["train.engine.cpu_offload=true"]
-    return [] if _shards(recipe) else ["train.engine.name=fsdp", "train.engine.cpu_offload=true"]
-
-
-def _adapter(recipe: Recipe, gpus: int) -> list[str]:
+def _adapter(recipe: Recipe, overrides: Sequence[str], gpus: int) -> list[str]:
     policy: Any = recipe.policy
     without = getattr(policy, "lora", "none") is None and policy.weights is not None
-    return ["policy.lora={}", "policy.dtype=bfloat16"] if without else []
+    return [*overrides, "policy.lora={}", "policy.dtype=bfloat16"] if without else [*overrides]
 
 
-def _four_bits(recipe: Recipe, gpus: int) -> list[str]:
+def _four_bits(recipe: Recipe, overrides: Sequence[str], gpus: int) -> list[str]:
     policy: Any = recipe.policy
-    whole = getattr(policy, "quantization", "none") is None and policy.lora is not None
-    return (
-        ["policy.quantization=4bit", f"train.engine.name={'ddp' if gpus > 1 else 'single'}"] if whole else []
-    )
+    if getattr(policy, "quantization", "none") is not None or policy.lora is None:
+        return [*overrides]
+    if not _engine(recipe).takes_quantised:
+        overrides = _instead(recipe, overrides, "ddp" if gpus > 1 else "single")
+    return [*overrides, "policy.quantization=4bit"]

@@ -1,0 +1,1 @@
+"""What a training would take: told from shapes, before anything is read or fetched."""
