@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 from collections.abc import Iterator
@@ -56,6 +57,7 @@ def pages() -> dict[str, str]:
         "types": _module("Types", "core/types.py", "What flows between components."),
         "contract": _module("Contract", "core/contract.py", ""),
         "hooks": _hooks(),
+        "building-engines": _building_engines(),
         "errors": _errors(),
     }
     return {f"reference/{name}.md": text for name, text in named.items()}
@@ -72,7 +74,8 @@ def _index() -> str:
         rows.append(f"| [{kind}]({kind}.md) | {_kind_summary(kind)} | {names} |")
     other = (
         "[Recipe](recipe.md), [command line](cli.md), [Python](python.md), [types](types.md), "
-        "[contract](contract.md), [hooks](hooks.md), [errors](errors.md)."
+        "[contract](contract.md), [hooks](hooks.md), [building engines](building-engines.md), "
+        "[errors](errors.md)."
     )
     return _page("Reference", "Made from the code of this version.", "\n".join(rows), f"Besides: {other}")
 
@@ -224,6 +227,27 @@ def _python() -> str:
 def _module(title: str, path: str, introduction: str) -> str:
     source = Source(PACKAGE / path)
     return _page(title, introduction or prose(source.doc), source.page(source.classes()))
+
+
+def _building_engines() -> str:
+    """Describe what the module offers to authors of engines, each from where it is written."""
+    path = PACKAGE / "engines/building.py"
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    homes = {
+        alias.name: PACKAGE.parent / f"{node.module.replace('.', '/')}.py"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module
+        for alias in node.names
+    }
+    (offered,) = (
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    )
+    names = [name for name in offered if not name.isupper()]  # constants are told of above
+    parts = [Source(homes.get(name, path)).page([name]) for name in names]
+    how = "All of it is imported from `openvla_toolkit.engines.building`. See the kind [engine](engine.md)."
+    return _page("Building engines", prose(Source(path).doc), how, *parts)
 
 
 def _hooks() -> str:

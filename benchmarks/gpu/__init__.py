@@ -2,31 +2,32 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
+from typing import NamedTuple
 
 import torch
 
-from benchmarks.gpu.loops import SEVEN_B, TINY, Shape, Step, by_hand, sample_flops, toolkit
-from benchmarks.rows import Row, interleaved, machine, spread
+from benchmarks.gpu.loops import ATTENTION, SEVEN_B, TINY, Shape, Step, by_hand, sample_flops, toolkit
+from benchmarks.rows import Row, machine, spread
+from openvla_toolkit.core.devices import release_memory
 from openvla_toolkit.core.errors import UserError
-from openvla_toolkit.stages.throughput import peak_flops
+from openvla_toolkit.stages.training.throughput import peak_flops
 
 __all__ = ["measure"]
 
 REPEATS, GB, PEER = 5, 1e9, "peft and Hugging Face loop"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
-    """A loop that has taken its first steps."""
+class Turn(NamedTuple):
+    """What a loop did in one turn, alone on the device."""
 
-    step: Step
+    speed: float
+    """Samples per second."""
     peak: float
     """The most bytes that it has taken, weights and all; not a number on the CPU."""
 
@@ -48,57 +49,47 @@ def measure(*, tiny: bool = False) -> list[Row]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     shape = TINY if tiny else SEVEN_B
     flops = sample_flops(shape)
-    # One after the other: what comes on top of those before is a loop's own.
     loops = {
-        "ours": _begun(partial(toolkit, shape, device), device),
-        "ours, computed twice": _begun(
-            partial(toolkit, shape, device, activation_checkpointing=True), device
-        ),
-        "peer": _begun(partial(by_hand, shape, device), device),
+        "ours": partial(toolkit, shape, device),
+        "ours, computed twice": partial(toolkit, shape, device, activation_checkpointing=True),
+        "peer": partial(by_hand, shape, device),
     }
-    speeds = interleaved(
-        {name: partial(_speed, loop.step, shape, device) for name, loop in loops.items()}, repeats=REPEATS
-    )
-    return _rows(shape, device, loops, speeds, flops)
+    turns: dict[str, list[Turn]] = {name: [] for name in loops}
+    for _ in range(REPEATS):
+        for name, make in loops.items():  # made anew each time: two would not fit on a card of 80 GB
+            turns[name].append(_turn(make, shape, device))
+    return _rows(shape, device, turns, flops)
 
 
-def _begun(make: Callable[[], Step], device: torch.device) -> Loop:
-    """Make a loop and let it take two steps; the peak is counted from what was there before."""
-    gc.collect()
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        before = torch.cuda.memory_allocated(device)
-        step = make()
+def _turn(make: Callable[[], Step], shape: Shape, device: torch.device) -> Turn:
+    """Make a loop, let it take two steps, and time some more; the loss that each returns is waited for."""
+    release_memory()
+    step = make()
+    on_card = device.type == "cuda"
+    if on_card:
         torch.cuda.reset_peak_memory_stats(device)  # the network was made in fp32
-    else:
-        step = make()
     losses = [step(), step()]
     if not all(map(math.isfinite, losses)):
         raise RuntimeError(f"the losses are {losses}: this is no training that could be measured.")
-    peak = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else math.nan
-    return Loop(step=step, peak=float(peak))
-
-
-def _speed(step: Step, shape: Shape, device: torch.device) -> float:
-    """Return samples per second over some steps; the loss that each returns is waited for."""
     began = time.perf_counter()
     for _ in range(shape.steps):
         step()
-    if device.type == "cuda":
+    if on_card:
         torch.cuda.synchronize(device)
-    return shape.steps * shape.batch / (time.perf_counter() - began)
+    speed = shape.steps * shape.batch / (time.perf_counter() - began)
+    return Turn(speed, float(torch.cuda.max_memory_allocated(device)) if on_card else math.nan)
 
 
-def _rows(
-    shape: Shape, device: torch.device, loops: dict[str, Loop], speeds: dict[str, list[float]], flops: int
-) -> list[Row]:
+def _rows(shape: Shape, device: torch.device, turns: dict[str, list[Turn]], flops: int) -> list[Row]:
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
     place = f"{card}, {machine()}, torch {torch.__version__}"
-    peer, theirs = statistics.median(speeds["peer"]), loops["peer"].peak
+    speeds = {name: [turn.speed for turn in own] for name, own in turns.items()}
+    peaks = {name: max(turn.peak for turn in own) for name, own in turns.items()}
+    peer, theirs = statistics.median(speeds["peer"]), peaks["peer"]
     rows: list[Row] = []
     for name in ("ours", "ours, computed twice"):
         twice = name != "ours"
-        speed, memory = statistics.median(speeds[name]), loops[name].peak
+        speed, memory = statistics.median(speeds[name]), peaks[name]
         what = f"LoRA r{shape.rank}, bf16, batch {shape.batch}{', blocks computed twice' if twice else ''}"
         settings = {
             "model": shape.name,
@@ -110,6 +101,9 @@ def _rows(
             "repeats": REPEATS,
             "order": "interleaved",
             "flops_per_sample": flops,
+            "attention": ATTENTION,
+            "packages": ", ".join(f"{name} {version(name)}" for name in ("peft", "transformers", "timm")),
+            "cuda": torch.version.cuda or "none",
         }
         row = partial(Row, peer=PEER, machine=place, settings=settings)
         target, met = ("", None) if twice else ("ratio >= 1", speed >= peer)

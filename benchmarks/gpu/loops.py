@@ -20,14 +20,16 @@ from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.policies.prismatic.hugging_face.configuration import OpenVLAConfig
 from openvla_toolkit.policies.prismatic.hugging_face.modeling import OpenVLAForActionPrediction
 from openvla_toolkit.policies.prismatic.model import PrismaticModel
-from openvla_toolkit.stages.rehearsal import Part, rehearse
+from openvla_toolkit.stages.planning.rehearsal import Part, rehearse
 
-__all__ = ["SEVEN_B", "TINY", "Shape", "Step", "by_hand", "sample_flops", "toolkit"]
+__all__ = ["ATTENTION", "SEVEN_B", "TINY", "Shape", "Step", "by_hand", "sample_flops", "toolkit"]
 
 Step: TypeAlias = Callable[[], float]
 """Takes one optimizer step and returns its loss."""
 
 LR, CLIP, LEARNED = 5e-4, 1.0, 8
+ATTENTION = "sdpa"
+"""In both loops, and in the vision backbone torch's scaled dot product as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +154,8 @@ def _network(shape: Shape, device: torch.device) -> Any:
     """Make the network of transformers with random weights in bf16, on its device from the beginning."""
     torch.manual_seed(0)
     with torch.device(device):
-        return OpenVLAForActionPrediction(OpenVLAConfig(**shape.network)).bfloat16()
+        config = OpenVLAConfig(**shape.network, attn_implementation=ATTENTION)
+        return OpenVLAForActionPrediction(config).bfloat16()
 
 
 def _lora(shape: Shape, layers: list[str]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from openvla_toolkit.core.registry import by_name
 from openvla_toolkit.core.sections import Batch, Optimizer, Train
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.stages.prepare import Prepared, prepare, robot_of, sources, statistics_of
-from openvla_toolkit.stages.train import train
+from openvla_toolkit.stages.training.train import train
 from openvla_toolkit.testing import tiny_policy
 
 __all__ = ["measure"]

@@ -15,7 +15,7 @@ from openvla_toolkit.core.hooks import Observers
 from openvla_toolkit.core.registry import by_name
 from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.interfaces.policy import Policy
-from openvla_toolkit.stages.saver import Saver
+from openvla_toolkit.stages.training.saver import Saver
 
 __all__ = ["measure_stall"]
 

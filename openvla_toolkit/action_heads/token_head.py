@@ -71,6 +71,7 @@ class TokenHead:
             return own.new_zeros(len(rows), width).index_copy_(0, robots, own)
 
         counted = table(action)
+        ids, lead = self._choice(logits)
         return report._replace(
             metrics={
                 "token_accuracy": ((right & action).sum(), action.sum()),
@@ -78,15 +79,16 @@ class TokenHead:
                 "text_accuracy": ((right & text).sum(), text.sum()),
             },
             details={"token_accuracy": (table(right), counted), "l1": (table(distance), counted)},
-            chosen=table(self._choice(logits)),
+            chosen=table(ids),
+            lead=table(lead),
         )
 
-    def _choice(self, logits: Tensor) -> Tensor:
-        """Return the ids [K] that acting would choose."""
-        if not self._constrain:
-            return logits.argmax(dim=-1)
-        allowed = self._allowed(logits.device)
-        return allowed[logits[:, allowed].argmax(dim=-1)]
+    def _choice(self, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the ids [K] that acting would choose, and how far each one's logit leads the next [K]."""
+        allowed = self._allowed(logits.device) if self._constrain else None
+        best = (logits if allowed is None else logits[:, allowed]).float().topk(2, dim=-1)
+        ids = best.indices[:, 0]
+        return ids if allowed is None else allowed[ids], best.values[:, 0] - best.values[:, 1]
 
     def _allowed(self, device: torch.device) -> Tensor:
         """Return every id of an action."""

@@ -1,5 +1,6 @@
 """Where the parts of a checkpoint lie, and which folders of a run are whole checkpoints.
 
+runs/x/stopped-by                      which signal ended the run, if one did
 runs/x/checkpoints/step-000200/        a policy folder: load_policy reads it
     config.json  model.safetensors  contract.json  dataset_statistics.json  tokenizer files
     training_state/                    what resuming needs besides: optimizer, random state, data cursor
@@ -18,9 +19,12 @@ __all__ = [
     "PREPROCESSOR_FILE",
     "STATE_FILE",
     "STATISTICS_FILE",
+    "STOPPED_FILE",
     "TRAINING_STATE",
     "WEIGHTS_FILE",
     "checkpoints_of",
+    "step_of",
+    "way_past",
 ]
 
 BLOCK = "openvla_toolkit"
@@ -34,8 +38,10 @@ CONTRACT_FILE = "contract.json"
 STATISTICS_FILE = "dataset_statistics.json"
 TRAINING_STATE = "training_state"
 STATE_FILE = "state.json"
+STOPPED_FILE = "stopped-by"
+"""In a run folder: the name of the signal that the run was stopped by, once all that it saves is whole."""
 
-_STEP = re.compile(r"step-(\d+)")
+_STEP = re.compile(r"step-\d+")
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -43,5 +49,20 @@ def checkpoints_of(run: Path) -> list[Path]:
     folder = run / "checkpoints"
     if not folder.is_dir():
         return []
-    found = {path: match for path in folder.iterdir() if (match := _STEP.fullmatch(path.name))}
-    return sorted(found, key=lambda path: int(found[path].group(1)))
+    found = [path for path in folder.iterdir() if _STEP.fullmatch(path.name)]
+    return sorted(found, key=step_of)
+
+
+def step_of(checkpoint: Path) -> int:
+    """Return the step that a run's checkpoint was saved after."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
+def way_past(damaged: Path) -> str:
+    """Say how a run goes on that cannot read this checkpoint of its own, or a file in it."""
+    checkpoint = next((path for path in (damaged, *damaged.parents) if _STEP.fullmatch(path.name)), None)
+    if checkpoint is None:
+        return "Go on from another checkpoint."
+    before = [path for path in checkpoints_of(checkpoint.parents[1]) if step_of(path) < step_of(checkpoint)]
+    there = f"goes on from {before[-1].name}" if before else "begins anew, since there is none before it"
+    return f"Remove {checkpoint}; --resume then {there}."

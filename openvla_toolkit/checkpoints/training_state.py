@@ -3,16 +3,18 @@
 training_state/
     .metadata  __0_0.distcp ...      AdamW's moments, ``<moment>/<parameter>``, spread as the ranks had them
     random-00000.safetensors ...     each rank's random state
+    parameters.json                  which are trained, with moments or without yet; steps of the running mean
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
@@ -24,6 +26,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor
 
+from openvla_toolkit.checkpoints.layout import way_past
 from openvla_toolkit.checkpoints.tensors import write_tensors
 from openvla_toolkit.core.errors import CheckpointError, StorageError
 from openvla_toolkit.core.processes import are_joined, lost_ranks_named, saving_group
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STEP",
+    "averaged_steps",
     "host_copy",
     "load_optimizer",
     "load_random",
@@ -46,6 +50,9 @@ __all__ = [
 
 STEP = "step"
 """The moment that counts steps; all others have the shape of their parameter."""
+
+_RECORD = "parameters.json"
+_TRAINED, _AVERAGED = "trained", "averaged_steps"
 
 _DAMAGED = (CheckpointException, OSError, EOFError, LookupError, RuntimeError, ValueError, pickle.PickleError)
 """What torch raises over files that are cut short, or hold something else."""
@@ -72,16 +79,27 @@ def whole_copies(named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
     return copies
 
 
-def save_state(moments: Mapping[str, Tensor], device: torch.device) -> Callable[[Path], None]:
-    """Copy the random state; return what writes it and the moments, in every rank, on any thread."""
+def save_state(
+    moments: Mapping[str, Tensor], device: torch.device, *, trained: Iterable[str], averaged: int = 0
+) -> Callable[[Path], None]:
+    """Copy the random state; return what writes it and the moments, in every rank, on any thread.
+
+    Args:
+        moments: ``<moment>/<parameter>`` -> this rank's values; a parameter without any has had no step yet.
+        trained: names of all parameters that are trained.
+        averaged: steps that a running mean of the weights has followed.
+    """
     random = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         random["cuda"] = torch.cuda.get_rng_state(device)
+    recorded = json.dumps({_TRAINED: list(trained), _AVERAGED: averaged}, indent=1)
 
     def write(folder: Path) -> None:
         write_tensors(folder / _random_file(Ranks.here().rank), random)
         writer = FileSystemWriter(folder)
         with storage_errors(folder), _written_whole(folder), warnings.catch_warnings():
+            if Ranks.here().is_first:
+                (folder / _RECORD).write_text(recorded, encoding="utf-8")
             warnings.filterwarnings("ignore", message=_ALONE)
             save(dict(moments), storage_writer=writer, process_group=saving_group())
 
@@ -89,7 +107,7 @@ def save_state(moments: Mapping[str, Tensor], device: torch.device) -> Callable[
 
 
 def load_optimizer(folder: Path, trained: Mapping[str, nn.Parameter]) -> dict[str, dict[str, Tensor]]:
-    """Return AdamW's moments of every parameter, spread as the parameters are.
+    """Return AdamW's moments of every parameter that has had a step, spread as the parameters are.
 
     Raises:
         CheckpointError: the state is damaged, or of other parameters; names the first.
@@ -104,12 +122,15 @@ def load_optimizer(folder: Path, trained: Mapping[str, nn.Parameter]) -> dict[st
     }
     read_moments(folder, moments, group=saving_group(), alone=not are_joined())
     for name, own in moments.items():
-        own[STEP] = own[STEP].to(trained[name].device)
+        if STEP in own:
+            own[STEP] = own[STEP].to(trained[name].device)
     return moments
 
 
 def stored_moments(folder: Path, trained: Mapping[str, torch.Size]) -> dict[str, list[str]]:
-    """Return which moments are stored of each parameter, whose shapes are given; none before the first step.
+    """Return which moments are stored of each parameter, whose shapes are given.
+
+    A parameter that has had no step yet has none and is left out.
 
     Raises:
         CheckpointError: the state is damaged, or of other parameters; names the first.
@@ -128,12 +149,18 @@ def stored_moments(folder: Path, trained: Mapping[str, torch.Size]) -> dict[str,
                 "settings."
             )
         moments.setdefault(name, []).append(moment)
-    if missing := [name for name in trained if moments and name not in moments]:
-        raise CheckpointError(
-            f"{folder} holds nothing of '{missing[0]}', which this policy trains: it is a checkpoint of "
-            "other settings."
-        )
+    _check_trained(folder, trained, moments)
     return moments
+
+
+def averaged_steps(folder: Path) -> int | None:
+    """Return how many steps the running mean has followed; None where the state is older than this count.
+
+    Raises:
+        CheckpointError: the state is damaged.
+    """
+    recorded = _recorded(folder)
+    return None if recorded is None else int(recorded[_AVERAGED])
 
 
 def read_moments(
@@ -182,6 +209,42 @@ def load_random(folder: Path, device: torch.device) -> None:
         torch.cuda.set_rng_state(random["cuda"], device)
 
 
+def _check_trained(folder: Path, trained: Iterable[str], moments: Collection[str]) -> None:
+    """Refuse a state of a training that trained other parameters than these."""
+    recorded = _recorded(folder)
+    if recorded is None:  # older states say nothing of what had had no step
+        if missing := [name for name in trained if moments and name not in moments]:
+            raise CheckpointError(
+                f"{folder} holds nothing of '{missing[0]}', which this policy trains: it is a checkpoint of "
+                "other settings, or one without a step of that parameter, which older versions could not "
+                "go on from. Begin a new run with its weights (policy.weights)."
+            )
+        return
+    then = recorded[_TRAINED]
+    if added := [name for name in trained if name not in set(then)]:
+        raise CheckpointError(
+            f"{folder} was saved where '{added[0]}' was not trained, and this policy trains it: it is a "
+            "checkpoint of other settings."
+        )
+    if gone := sorted(set(then) - set(trained)):
+        raise CheckpointError(
+            f"{folder} was saved where '{gone[0]}' was trained, and this policy does not train it: it is a "
+            "checkpoint of other settings."
+        )
+
+
+def _recorded(folder: Path) -> dict[str, Any] | None:
+    """Return what ``parameters.json`` holds; None in states that were written before it was."""
+    path = folder / _RECORD
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        return {_TRAINED: list(held[_TRAINED]), _AVERAGED: int(held[_AVERAGED])}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}. {way_past(path)}") from error
+
+
 def _random_file(rank: int | str) -> str:
     return f"random-{rank:05d}.safetensors" if isinstance(rank, int) else f"random-{rank}.safetensors"
 
@@ -190,7 +253,7 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}. Go on from another checkpoint.") from error
+        raise CheckpointError(f"{path} cannot be read: {error}. {way_past(path)}") from error
 
 
 @contextmanager
@@ -201,7 +264,7 @@ def _read_whole(folder: Path) -> Iterator[None]:
             yield
     except _DAMAGED as error:
         raise CheckpointError(
-            f"the training state in {folder} cannot be read: {_reason(error)}. Go on from another checkpoint."
+            f"the training state in {folder} cannot be read: {_reason(error)}. {way_past(folder)}"
         ) from error
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from openvla_toolkit.core.errors import OpenVLAError, RankLost, RecipeErrors
+from openvla_toolkit.core.errors import OpenVLAError, RankLost, RecipeErrors, StorageError
 from openvla_toolkit.core.worker import leave_last_words
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def _guarded(words: list[str], *, show_traceback: bool) -> int:
             _trace()
         what = " ".join(str(error).split())
         said = f"internal error: {type(error).__name__}: {what}; run again with --debug to see where."
-        return 1 if leave_last_words(said, lost=False) else _failed(said, 1)
+        return 1 if leave_last_words(said) else _failed(said, 1)
 
 
 def _invoke(words: list[str]) -> int:
@@ -66,7 +66,8 @@ def _invoke(words: list[str]) -> int:
 def _told(error: OpenVLAError) -> int:
     """Say what went wrong: to the launcher that asked for it, else on stderr."""
     lines = error.errors if isinstance(error, RecipeErrors) else [error]
-    if leave_last_words("\n".join(map(str, lines)), lost=isinstance(error, RankLost)):
+    lost, passing = isinstance(error, RankLost), isinstance(error, StorageError)
+    if leave_last_words("\n".join(map(str, lines)), lost=lost, passing=passing):
         return error.exit_code
     return _failed("\n".join(f"error: {line}" for line in lines), error.exit_code)
 

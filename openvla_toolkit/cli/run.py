@@ -15,6 +15,7 @@ from openvla_toolkit.core.registry import load
 from openvla_toolkit.core.worker import end_with_the_launcher, is_launched
 
 if TYPE_CHECKING:
+    from openvla_toolkit.interfaces.engine import EngineConfig
     from openvla_toolkit.interfaces.launcher import LauncherConfig
 
 __all__ = ["command"]
@@ -93,7 +94,7 @@ def _tell(recipe: Recipe, processes: int) -> None:
     check_recipe(recipe)
     if recipe.train is None:
         return
-    from openvla_toolkit.stages.dry_run import foreseen
+    from openvla_toolkit.stages.planning.dry_run import foreseen
 
     for line in foreseen(recipe, processes):
         click.echo(line)
@@ -110,9 +111,22 @@ def _launcher(recipe: Recipe, nproc: int | None) -> LauncherConfig | None:
         return None
     if nproc is None:
         return cast("LauncherConfig | None", recipe.launcher)
-    if nproc == 1:
+    if nproc == 1 or _is_for_one(recipe, nproc):
         return None
     return cast("LauncherConfig", load("launcher", "local").model_validate({"nproc": nproc}))
+
+
+def _is_for_one(recipe: Recipe, nproc: int) -> bool:
+    """Tell whether the engine trains in one process alone, and say so: it is chosen by one key, and the rest
+    of the command line stays as it is."""
+    if recipe.train is None or cast("EngineConfig", recipe.train.engine).distributed:
+        return False
+    click.echo(
+        f"the engine '{recipe.train.engine.name}' trains in one process: one is started, not {nproc}; others "
+        "spread the work (train.engine.name=ddp or fsdp).",
+        err=True,
+    )
+    return True
 
 
 def _debugging() -> list[str]:

@@ -6,6 +6,7 @@
     ├── TrainingError                 training cannot go on (non-finite loss, exhausted data, ...)
     │   ├── NotFinite                 a step's loss or gradient is not finite; nothing was updated
     │   ├── NotAsTrained              a checkpoint does not act as it was trained
+    │   ├── OutOfMemory               no room for what the training takes
     │   └── RankLost                  another process of the run is gone, or makes no progress
     ├── RankFailed                    a process that a launcher started failed; its exit code
     ├── DownloadError                 a file cannot be fetched, or arrived damaged
@@ -50,6 +51,7 @@ __all__ = [
     "NotAsTrained",
     "NotFinite",
     "OpenVLAError",
+    "OutOfMemory",
     "RankFailed",
     "RankLost",
     "RecipeError",
@@ -125,6 +127,10 @@ class NotAsTrained(TrainingError):
     """What a checkpoint does when it acts is not what it learned: both sides are named."""
 
 
+class OutOfMemory(TrainingError):
+    """A device, or the machine, has no room for what the training takes."""
+
+
 class RankLost(TrainingError):
     """Another process of the run is gone, or makes no progress: it is the one to ask for the reason."""
 
@@ -157,6 +163,7 @@ class RunInterrupted(OpenVLAError):
     """
 
     def __init__(self, reason: str, *, number: int = signal.SIGINT) -> None:
+        self.signal = signal.Signals(number)
         self.exit_code = 128 + number
         super().__init__(reason)
 

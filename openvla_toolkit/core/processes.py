@@ -7,6 +7,7 @@ checkpoints.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -48,7 +49,11 @@ PATIENCE = timedelta(minutes=30)
 
 _POLL = timedelta(seconds=0.2)
 _LOST = ("Connection closed", "Connection reset", "Connection refused", "Broken pipe", "imed out", "NCCL")
-"""What gloo, NCCL and the store say when another process is gone."""
+"""What gloo, NCCL and the store say when another process is gone; so may others, of other things."""
+_SPEAKER = re.compile(
+    r"gloo|NCCL (communicator|error)|(closed|reset|refused)( by peer)? \[|waiting \d+ms for"
+)
+"""How gloo and NCCL are known, where torch hands on what they say as a plain RuntimeError."""
 
 
 @dataclass(slots=True)
@@ -208,13 +213,21 @@ def lost_ranks_named() -> Iterator[None]:
         yield
     except RuntimeError as error:  # torch's own errors of this kind are subclasses
         reason = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
-        if not any(word in str(error) for word in _LOST):
+        if not _is_of_a_lost_rank(error):
             raise
         ranks = Ranks.here()
         raise RankLost(
             f"rank {ranks.rank} of {ranks.world_size} lost another rank ({reason}): that one's message says "
             "why. Go on with --resume."
         ) from error
+
+
+def _is_of_a_lost_rank(error: RuntimeError) -> bool:
+    import torch.distributed as dist
+
+    if not any(word in str(error) for word in _LOST):
+        return False
+    return isinstance(error, dist.DistError) or _SPEAKER.search(str(error)) is not None
 
 
 def _worked_first(work: Callable[[], T]) -> T:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -28,6 +30,11 @@ class TorchEngineConfig(EngineConfig):
     third more time, a fraction of the memory."""
     compile: bool = False
     """Compile each transformer block (``torch.compile``); the first steps take minutes."""
+
+    def savings(self, ranks: int) -> Sequence[Mapping[str, Any]]:
+        """Return blocks that are computed twice, and arithmetic in bf16."""
+        changes = {"activation_checkpointing": True, "precision": "bf16"}
+        return [{key: value} for key, value in changes.items() if getattr(self, key) != value]
 
 
 class SingleConfig(TorchEngineConfig):
@@ -57,7 +64,9 @@ class DDPConfig(TorchEngineConfig):
 
     def spread(self, ranks: int, *, local: int | None = None) -> Spread:
         """Return that all lies everywhere, and that gradients live in the pieces that travel."""
-        return Spread(gradients_stay=True)
+        # A step begins without gradients (zero_grad sets them to None): those of passes under no_sync, which
+        # do not travel, are new tensors beside the pieces.
+        return Spread(gradients_stay=True, gradients_beside=True)
 
     def build(self) -> TorchEngine:
         """Make the engine."""
@@ -92,8 +101,28 @@ class FSDPConfig(TorchEngineConfig):
     def spread(self, ranks: int, *, local: int | None = None) -> Spread:
         """Return that each has its part of a group's, or what it computes with alone."""
         group = ranks if self.sharding == "full" else self.shard_size or local or ranks
-        share = 0.0 if self.cpu_offload else 1 / min(group, ranks)
-        return Spread(parameters=share, gradients=share, optimizer=share, gathers=True)
+        share = 1 / min(group, ranks)
+        stays = 0.0 if self.reshard_after_forward else math.inf
+        part = Spread(parameters=share, gradients=share, optimizer=share, gathers=True, stays=stays)
+        if not self.cpu_offload:
+            return part
+        return Spread(parameters=0, gradients=0, optimizer=0, gathers=True, stays=stays, offloaded=part)
+
+    def savings(self, ranks: int) -> Sequence[Mapping[str, Any]]:
+        """Return those of all engines, less that stays gathered, groups of all ranks, and the CPU."""
+        changes = [*super().savings(ranks)]
+        if not self.reshard_after_forward:
+            changes.append({"reshard_after_forward": True})
+        if self.sharding == "hybrid" and ranks > 1:
+            changes.append({"sharding": "full", "shard_size": None})
+        if not self.cpu_offload:
+            changes.append({"cpu_offload": True})
+        return changes
+
+    @property
+    def takes_quantised(self) -> bool:
+        """Never, not even where a group is one rank."""
+        return False
 
     def build(self) -> TorchEngine:
         """Make the engine."""

@@ -50,3 +50,6 @@ class Replicated:
     def micro_batch(self, *, last: bool) -> AbstractContextManager[object]:
         """Let gradients add up where they are, and travel with the last micro-batch alone."""
         return nullcontext() if last else self._replica.no_sync()
+
+    def forget(self) -> None:
+        """Do nothing: every pass reads the weights themselves."""

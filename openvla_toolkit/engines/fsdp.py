@@ -9,13 +9,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, MixedPrecisionPolicy, OffloadPolicy, fully_shard
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
 
 from openvla_toolkit.core.devices import usable_device
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.processes import join
 from openvla_toolkit.core.ranks import Ranks
 from openvla_toolkit.core.units import prepare_units, shard_units
+from openvla_toolkit.engines.building import refuse_quantised
 
 if TYPE_CHECKING:
     from openvla_toolkit.engines import FSDPConfig
@@ -38,6 +45,7 @@ class Sharded:
     def __init__(self, config: FSDPConfig) -> None:
         self._config = config
         self.device = usable_device(config.device, setting="train.engine.device")
+        self._spread: list[FSDPModule] = []
 
     def place(self, module: nn.Module) -> nn.Module:
         """Leave each rank its part of the module.
@@ -48,7 +56,8 @@ class Sharded:
         ranks = Ranks.here()
         join(ranks, device=self.device.type)
         units = shard_units(module)
-        _check(module, units)
+        refuse_quantised(module, spread_by="the engine 'fsdp'", instead="train.engine.name=ddp")
+        _refuse_shared(module, units)
         prepare_units(module, recompute=self._config.activation_checkpointing, compiled=self._config.compile)
         offload = CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
         options: dict[str, Any] = {
@@ -60,11 +69,17 @@ class Sharded:
             fully_shard(unit, reshard_after_forward=self._config.reshard_after_forward, **options)
         # What is left is needed first in the forward pass and last: to let go of it between gains nothing.
         fully_shard(module, reshard_after_forward=False, **options)
+        self._spread = [part for part in module.modules() if isinstance(part, FSDPModule)]
         return module
 
     def micro_batch(self, *, last: bool) -> AbstractContextManager[object]:
         """Spread each micro-batch's gradients at once: kept whole, they would take what sharding saves."""
         return nullcontext()
+
+    def forget(self) -> None:
+        """Leave each rank its part again: what lies outside the blocks stays gathered after a pass."""
+        for part in self._spread:
+            part.reshard()
 
     def _mesh(self, ranks: Ranks) -> DeviceMesh:
         if self._config.sharding == "full":
@@ -79,8 +94,8 @@ class Sharded:
         return init_device_mesh(self.device.type, shape, mesh_dim_names=("replicate", "shard"))
 
 
-def _check(module: nn.Module, units: Sequence[nn.Module]) -> None:
-    """Refuse what cannot be spread: weights of several blocks at once, and quantised ones."""
+def _refuse_shared(module: nn.Module, units: Sequence[nn.Module]) -> None:
+    """Refuse what cannot be spread: weights of several blocks at once."""
     blocks = {name: part for name, part in module.named_modules() if any(part is unit for unit in units)}
     homes: dict[nn.Parameter, str] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
@@ -90,9 +105,4 @@ def _check(module: nn.Module, units: Sequence[nn.Module]) -> None:
             raise UserError(
                 f"'{name}' is a weight of '{other}' as well, and the engine 'fsdp' gives each its own: "
                 "take train.engine.name=ddp."
-            )
-        if type(parameter) is not nn.Parameter:  # bitsandbytes' own, which become few bits on a device
-            raise UserError(
-                f"'{name}' is quantised ({type(parameter).__name__}), and the engine 'fsdp' spreads plain "
-                "numbers by rows: take train.engine.name=ddp."
             )

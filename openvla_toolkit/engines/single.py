@@ -38,3 +38,6 @@ class OneDevice:
     def micro_batch(self, *, last: bool) -> AbstractContextManager[object]:
         """Do nothing: gradients add up where they are."""
         return nullcontext()
+
+    def forget(self) -> None:
+        """Do nothing: every pass reads the weights themselves."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,19 +20,19 @@ from openvla_toolkit.checkpoints.training_state import (
     save_state,
     whole_copies,
 )
+from openvla_toolkit.core.batches import on_device
 from openvla_toolkit.core.errors import NotFinite, TrainingError
-from openvla_toolkit.core.parameter_groups import parameter_groups, set_learning_rate
+from openvla_toolkit.core.parameter_groups import set_learning_rate
 from openvla_toolkit.core.processes import lost_ranks_named
 from openvla_toolkit.core.ranks import Ranks
 from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.core.step_totals import StepTotals
 from openvla_toolkit.engines import TorchEngineConfig
-from openvla_toolkit.engines.averages import Averages
+from openvla_toolkit.engines.averages import Averages, refuse_averages
+from openvla_toolkit.engines.building import adamw, fill_gradients, trained_parameters, with_last
 from openvla_toolkit.interfaces.engine import LossFunction, StepReport
 
 __all__ = ["Placement", "TorchEngine"]
-
-T = TypeVar("T")
 
 
 class Placement(Protocol):
@@ -49,6 +49,10 @@ class Placement(Protocol):
 
         After the last one every gradient is the mean over the ranks of the sums over their micro-batches.
         """
+        ...
+
+    def forget(self) -> None:
+        """Let go of what a pass has gathered of weights that have changed since."""
         ...
 
 
@@ -74,19 +78,12 @@ class TorchEngine:
         Raises:
             TrainingError: nothing requires gradients.
         """
-        if not any(parameter.requires_grad for parameter in module.parameters()):
-            raise TrainingError("no parameter of the policy requires gradients: there is nothing to train.")
+        trained_parameters(module)  # a refusal comes before any work
         self._module = module.train()
         self._called = self._placement.place(module)
         # Taken once: after a pass without gradients FSDP leaves other tensors in the module for a while.
-        self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-        self._optimizer = torch.optim.AdamW(
-            parameter_groups(module, optimizer),
-            lr=optimizer.lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            fused=True,
-        )
+        self._trained = trained_parameters(module)
+        self._optimizer = adamw(module, optimizer)
         if optimizer.ema is not None:
             self._averages = Averages(optimizer.ema, self._trained)
 
@@ -102,8 +99,8 @@ class TorchEngine:
         self._optimizer.zero_grad(set_to_none=True)
         totals = StepTotals()
         with lost_ranks_named():
-            for batch, last in _with_last(micro_batches):
-                tensors = {key: torch.from_numpy(array).to(self._device) for key, array in batch.items()}
+            for batch, last in with_last(micro_batches):
+                tensors = on_device(batch, self._device)
                 with self._placement.micro_batch(last=last):
                     with torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext():
                         report = loss(self._called, tensors)
@@ -117,7 +114,8 @@ class TorchEngine:
 
     def _update(self, totals: StepTotals, *, lr: float, clip_norm: float | None) -> float:
         groups = self._optimizer.param_groups
-        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
+        parameters: list[nn.Parameter] = [one for group in groups for one in group["params"]]
+        fill_gradients(parameters)
         gradients = [p.grad for p in parameters if p.grad is not None]
         # Sums over items became means over ranks on the way: this makes them means over items.
         torch._foreach_mul_(gradients, Ranks.here().world_size / totals.count)  # torch's only fused scaling
@@ -140,19 +138,25 @@ class TorchEngine:
             for name, parameter in self._trained.items()
             for key, value in self._optimizer.state.get(parameter, {}).items()
         }
-        for key, values in {} if self._averages is None else self._averages.moments().items():
-            moments |= {f"{key}/{name}": host_copy(value) for name, value in values.items()}
-        return save_state(moments, self._device)
+        averaged = 0
+        if self._averages is not None:
+            averaged = self._averages.steps
+            for key, values in self._averages.moments().items():
+                moments |= {f"{key}/{name}": host_copy(value) for name, value in values.items()}
+        return save_state(moments, self._device, trained=self._trained, averaged=averaged)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote, under this or another engine, by this or another number of ranks.
 
         Raises:
-            CheckpointError: the state is damaged, or of other parameters; names the first.
+            CheckpointError: the state is damaged, or of other parameters; names the first. Or it has a
+                running mean and this training keeps none, or the other way round.
         """
         moments = load_optimizer(folder, self._trained)
         if self._averages is not None:
-            self._averages.restore(moments)
+            self._averages.restore(moments, folder)
+        else:
+            refuse_averages(moments, folder)
         for name, values in moments.items():
             self._optimizer.state[self._trained[name]] = values
         load_random(folder, self._device)
@@ -166,12 +170,15 @@ class TorchEngine:
         with lost_ranks_named():
             return whole_copies((name, value) for name, value in state.items() if name in wanted)
 
-
-def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Yield each item and whether it is the last one."""
-    iterator = iter(items)
-    for item in iterator:
-        for following in iterator:
-            yield item, False
-            item = following
-        yield item, True
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Surround passes that measure what checkpoints hold."""
+        if self._averages is None:
+            yield
+            return
+        try:
+            with self._averages.in_place():
+                self._placement.forget()
+                yield
+        finally:
+            self._placement.forget()

@@ -36,6 +36,9 @@ class LossReport(NamedTuple):
     chosen: Tensor | None = None
     """[B, H x A] ids that acting would choose, each after the recorded ones before it; None where the head
     has no tokens. Rows without actions hold anything."""
+    lead: Tensor | None = None
+    """[B, H x A] by how much the logit of each chosen id leads that of the next one: near 0, rounding decides
+    which of the two is chosen."""
 
 
 class Decoded(NamedTuple):

@@ -7,9 +7,9 @@ reduction and clipping differently.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias
 
 from pydantic import BeforeValidator, SerializeAsAny
 
@@ -51,8 +51,17 @@ class Spread:
     """Of AdamW's two means and of a running mean of the weights; more than a share where copies are kept."""
     gathers: bool = False
     """Whether blocks that lie elsewhere are fetched, whole and in the type of the arithmetic, to compute."""
+    stays: float = 0.0
+    """How many parameters of fetched blocks, at most, are kept from the forward to the backward pass;
+    ``math.inf`` for all."""
     gradients_stay: bool = False
     """Whether the room of all gradients is held from the beginning."""
+    gradients_beside: bool = False
+    """Whether those of several passes add up beside that room until the last pass."""
+    buffers: float = 0.0
+    """Bytes that the engine holds while gradients travel, whatever the policy."""
+    offloaded: Spread | None = None
+    """Which share lies in the memory of the CPU instead, for each device."""
 
 
 class Engine(Protocol):
@@ -80,7 +89,8 @@ class Engine(Protocol):
     ) -> StepReport:
         """Take one optimizer step over all ranks' micro-batches: forward, backward, reduce, clip, update.
 
-        The gradient is that of the mean over all items, however they fall to micro-batches and ranks.
+        The gradient is that of the mean over all items, however they fall to micro-batches and ranks. That of
+        a trained parameter which the step does not reach is zero.
 
         Raises:
             NotFinite: loss or gradient norm, on all ranks alike; nothing was updated.
@@ -124,7 +134,8 @@ class EngineConfig(ComponentConfig):
     distributed: ClassVar[bool] = False
     """Whether several processes can train one policy."""
     averages: ClassVar[bool] = False
-    """Whether a running mean of the weights can be kept (``train.optimizer.ema``)."""
+    """Whether a running mean of the weights can be kept (``train.optimizer.ema``). Such an engine also offers
+    ``averaged()``, a context in which the module has the weights that its checkpoints would have."""
 
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of forward and backward; parameters and optimizer state stay fp32."""
@@ -136,6 +147,21 @@ class EngineConfig(ComponentConfig):
             local: how many of them are in one machine; all where it is not given.
         """
         return Spread()
+
+    def savings(self, ranks: int) -> Sequence[Mapping[str, Any]]:
+        """Return settings that take less of each device and leave the training what it is.
+
+        Each is a change that is not made yet, key -> value (``zero.overlap_comm`` is a key within ``zero``).
+        They are made one after the other until a training fits: the cheapest first, what goes to the memory
+        of the CPU last.
+        """
+        return ()
+
+    @property
+    def takes_quantised(self) -> bool:
+        """Whether adapters can be trained beside weights of few bits (``policy.quantization``); what spreads
+        parameters spreads plain numbers."""
+        return self.spread(2).parameters == 1
 
     @abstractmethod
     def build(self) -> Engine:

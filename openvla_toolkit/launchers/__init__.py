@@ -22,8 +22,8 @@ class LocalConfig(LauncherConfig):
     nproc: int = Field(default=1, gt=0)
     """Processes; on GPUs one for each."""
     grace: float = Field(default=10.0, ge=0)
-    """Seconds that the others are given to end when one has failed, or stopped as a signal asked; then they
-    are killed."""
+    """Seconds until those are killed that still run: after one has failed, or stopped as a signal asked, and
+    after a second signal. The first one waits for the save, however long it takes."""
 
     @property
     def processes(self) -> int:

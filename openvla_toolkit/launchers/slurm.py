@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from openvla_toolkit.checkpoints.layout import checkpoints_of
+from openvla_toolkit.checkpoints.layout import STOPPED_FILE, checkpoints_of
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.storage import storage_errors
 
@@ -24,9 +24,6 @@ __all__ = ["FOLDER", "SlurmLauncher"]
 FOLDER = "slurm"
 """Where script and logs lie, in the output folder."""
 
-_SAVED = 128 + signal.SIGUSR1
-"""How a run ends that was told in time, and has saved."""
-
 _BODY = """\
 # All processes meet on the first machine.
 MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
@@ -35,14 +32,17 @@ export MASTER_ADDR MASTER_PORT
 [ -z "${{SLURM_CPUS_PER_TASK:-}}" ] || export SRUN_CPUS_PER_TASK="$SLURM_CPUS_PER_TASK"
 
 # Each task is one process of the run; when one fails, the others are ended.
+stopped_by={stopped_by}
+rm -f "$stopped_by"
 code=0
 srun --kill-on-bad-exit=1 {srun}bash -c '
   export RANK=$SLURM_PROCID LOCAL_RANK=$SLURM_LOCALID
   export WORLD_SIZE=$SLURM_NTASKS LOCAL_WORLD_SIZE=$SLURM_NTASKS_PER_NODE
   exec "$@"' task {command} || code=$?
 
-# {saved} says that the run was told in time and has saved: it goes on from there.
-if [ "$code" -eq {saved} ]; then
+# So says a run that was told in time and has saved: it goes on from there. The exit code does not tell, for
+# srun ends all tasks with the first, and takes the highest.
+if [ "$(cat "$stopped_by" 2>/dev/null)" = {signal} ]; then
   scontrol requeue "$SLURM_JOB_ID"
 fi
 exit "$code"
@@ -88,7 +88,8 @@ class SlurmLauncher:
         body = _BODY.format(
             srun="".join(f"{shlex.quote(word)} " for word in config.srun),
             command=shlex.join(command),
-            saved=_SAVED,
+            stopped_by=shlex.quote(str(output / STOPPED_FILE)),
+            signal=signal.SIGUSR1.name,
         )
         return "\n".join(["#!/bin/bash", *options, "", *config.setup, "", body])
 

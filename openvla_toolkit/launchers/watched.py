@@ -9,13 +9,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from openvla_toolkit.core.errors import OpenVLAError, RankFailed
 
-__all__ = ["Watched", "cause_of"]
+__all__ = ["Watched", "cause_of", "say"]
 
+_GO_ON = "Go on with --resume."
 _STOPPED = (-signal.SIGTERM, 128 + signal.SIGTERM)
 """How a process ends that was stopped because another one failed."""
 _OWN_WORDS = (2, *(128 + number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)))
@@ -58,6 +60,11 @@ class Watched:
         """Whether it ended because another one did."""
         return bool(self._said().get("lost"))
 
+    @property
+    def can_go_on(self) -> bool:
+        """Whether the run may go on as it is: the system killed the process, or refused it a disk."""
+        return (self.code or 0) < 0 or bool(self._said().get("passing"))
+
     def send(self, number: int) -> None:
         """Send a signal, if it still runs."""
         if self.code is None:
@@ -95,7 +102,14 @@ class Watched:
         for line in self._process.stdout:
             text = line.decode(errors="replace").rstrip()
             self._tail.append(text)
-            sys.stderr.write(f"[rank {self.rank}] {text}\n")
+            say(f"[rank {self.rank}] {text}")
+
+
+def say(line: str) -> None:
+    """Tell the terminal; where it is gone, the run still saves its state."""
+    with suppress(OSError):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()
 
 
 def cause_of(workers: Sequence[Watched]) -> OpenVLAError | None:
@@ -107,9 +121,21 @@ def cause_of(workers: Sequence[Watched]) -> OpenVLAError | None:
     own = [worker for worker in failed if not worker.is_consequence and worker.code not in _STOPPED] or failed
     if not own:
         return None
-    cause = min(own, key=lambda worker: worker.rank)
-    if cause.code in _OWN_WORDS and all(worker.message == cause.message for worker in own):
-        return RankFailed(str(cause.message), code=cause.code or 1)
+    cause = min(own, key=_doubt)
+    said = cause.message
+    if said is not None and cause.code in _OWN_WORDS and all(worker.message == said for worker in own):
+        return RankFailed(said, code=cause.code or 1)
     rest = "" if cause.world_size == 1 else " The other ranks were stopped."
     text = f"rank {cause.rank} of {cause.world_size} {cause.describe()}".rstrip(".")
-    return RankFailed(f"{text}.{rest} Go on with --resume.", code=max(cause.code or 1, 1))
+    how = f" {_GO_ON}" if cause.can_go_on and _GO_ON not in text else ""
+    return RankFailed(f"{text}.{rest}{how}", code=max(cause.code or 1, 1))
+
+
+def _doubt(worker: Watched) -> tuple[int, int]:
+    """Order processes by how unlikely it is that others are to blame for their end.
+
+    None kills itself, but NCCL aborts the process whose neighbour is gone.
+    """
+    killed = (worker.code or 0) < 0 and worker.code not in (*_STOPPED, -signal.SIGABRT)
+    doubts = [killed, worker.message is not None and not worker.is_consequence, not worker.is_consequence]
+    return next((place for place, sure in enumerate(doubts) if sure), len(doubts)), worker.rank

@@ -34,7 +34,20 @@ def check_recipe(recipe: Recipe) -> None:
     if not recipe.data:
         raise RecipeError("this recipe trains a policy and names no data to train on.", path="data")
     cast("PolicyConfig", recipe.policy).check_trainable()
+    _check_quantised(recipe)
     _check_training(recipe.train)
+
+
+def _check_quantised(recipe: Recipe) -> None:
+    """Refuse what the engine would refuse when the weights are read."""
+    bits = getattr(recipe.policy, "quantization", None)
+    engine = cast("EngineConfig", cast("Train", recipe.train).engine)
+    if bits is not None and not engine.takes_quantised:
+        raise RecipeError(
+            f"weights in {bits} are quantised, and the engine '{engine.name}' spreads plain numbers as it is "
+            "set: take train.engine.name=ddp.",
+            path="policy.quantization",
+        )
 
 
 def _check_training(train: Train) -> None:

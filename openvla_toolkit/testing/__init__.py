@@ -1,8 +1,9 @@
 """Contract checks and tiny fakes for plugin authors; works under any test runner.
 
 ``check_<kind>(config)`` raises ``AssertionError`` with a sentence when a component does not keep to the
-interface of its kind. ``installed`` makes a component visible by name for a ``with`` block. The fakes are
-small but whole: a robot, a world, its episodes, and policies that learn.
+interface of its kind. ``installed`` makes a component visible by name for a ``with`` block, and ``run_ranks``
+runs a script as several ranks. The fakes are small but whole: a robot, a world, its episodes, and policies
+that learn.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from openvla_toolkit.testing.models import check_language_model, check_vision_backbone
     from openvla_toolkit.testing.policies import check_policy
     from openvla_toolkit.testing.prompts import check_prompt
+    from openvla_toolkit.testing.ranks import run_ranks
     from openvla_toolkit.testing.runs import check_evaluator, check_launcher, check_observer
     from openvla_toolkit.testing.training import check_engine
     from openvla_toolkit.testing.worlds import check_embodiment, check_environment
@@ -48,6 +50,7 @@ __all__ = [
     "check_vision_backbone",
     "installed",
     "linear_policy",
+    "run_ranks",
     "tiny_policy",
 ]
 
@@ -74,6 +77,7 @@ _HOMES = {
     "check_transform": "data",
     "check_vision_backbone": "models",
     "linear_policy": "fakes.linear",
+    "run_ranks": "ranks",
     "tiny_policy": "fakes.tiny",
 }
 

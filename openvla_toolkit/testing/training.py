@@ -31,9 +31,10 @@ def check_engine(config: EngineConfig) -> None:
     Checked: the settings; that a step lowers the loss and reports it, the norm before clipping, and metrics
     as means over the whole step; that unequal micro-batches give the step of one batch; that clipping
     changes the step and not the norm that is told; that groups of parameters learn at their share of the
-    rate; that a step with NaN is a NotFinite that changes nothing; that ``save`` and ``load`` continue
-    exactly, also with a running mean of the weights where the engine keeps one; that ``full_weights`` are
-    the module's, all or those named, on the CPU.
+    rate; where one process is all there is, that a parameter which a step has not reached goes on by its
+    momentum (``engines.building.fill_gradients``); that a step with NaN is a NotFinite that changes nothing;
+    that ``save`` and ``load`` continue exactly, also with a running mean of the weights where it keeps
+    one; that ``full_weights`` are the module's, all or those named, on the CPU.
     """
     check_settings(config, EngineConfig)
     tolerance = _TOLERANCE[config.precision]
@@ -71,6 +72,8 @@ def check_engine(config: EngineConfig) -> None:
         found=norm,
     )
     _check_groups(config, batch)
+    if not config.distributed:  # ranks go through all of a module together
+        _check_left_out(config, batch)
     _check_refusal(config, batch)
     _check_resuming(config, batch)
     if config.averages:
@@ -122,6 +125,26 @@ def _check_groups(config: EngineConfig, batch: Batch) -> None:
     )
 
 
+def _check_left_out(config: EngineConfig, batch: Batch) -> None:
+    """Check that AdamW does not leave out what has no gradient: among ranks it would have zeros."""
+    engine, _ = _prepared(config)
+    _step(engine, [batch])
+    before = _copied(engine.full_weights(["0.weight"]))
+
+    def loss(module: nn.Module, batch: Mapping[str, Tensor]) -> LossReport:
+        last = next(part for name, part in module.named_modules() if name.endswith("3"))
+        return _loss(last, {**batch, "x": batch["x"].new_ones(len(batch["x"]), 8)})
+
+    engine.step(iter([batch]), loss, lr=1e-2, clip_norm=None)
+    moved = _distance(before, engine.full_weights(["0.weight"]))
+    expect(
+        moved > 0,
+        config,
+        expected="a parameter without a gradient to go on by its momentum, as if it had zeros",
+        found="weights that stay where they are",
+    )
+
+
 def _check_refusal(config: EngineConfig, batch: Batch) -> None:
     engine, _ = _prepared(config)
     _step(engine, [batch])
@@ -165,7 +188,10 @@ def _check_resuming(config: EngineConfig, batch: Batch) -> None:
 
 
 def _check_averages(config: EngineConfig, batch: Batch) -> None:
-    """Check that the running mean is what is written, and goes on from where it was beside the weights."""
+    """Check that the running mean is what is written, and goes on from where it was beside the weights.
+
+    The state is saved between two updates of the mean, which must not forget the step it has counted.
+    """
     settings: dict[str, Any] = {"ema": {"decay": 0.5, "every": 2, "use": True}}
     plain, _ = _prepared(config)
     engine, _ = _prepared(config, **settings)
@@ -173,7 +199,7 @@ def _check_averages(config: EngineConfig, batch: Batch) -> None:
     for step in range(1, 5):
         _step(plain, [batch])
         _step(engine, [batch])
-        if step == 2:
+        if step == 3:
             weights, write = engine.full_weights(), engine.save()
         if step % 2 == 0:
             mean = {name: torch.lerp(mean[name], value, 0.5) for name, value in plain.full_weights().items()}
@@ -181,8 +207,7 @@ def _check_averages(config: EngineConfig, batch: Batch) -> None:
         write(Path(folder))
         resumed, _ = _prepared(config, weights, **settings)
         resumed.load(Path(folder))
-    for _ in range(2):
-        _step(resumed, [batch])
+    _step(resumed, [batch])
     for what, one in (("", engine), (", resumed,", resumed)):
         off = _distance(mean, one.full_weights())
         expect(off <= 1e-6, config, expected=f"full_weights{what} to be the running mean", found=f"{off} off")

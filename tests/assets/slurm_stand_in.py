@@ -1,8 +1,9 @@
 """A stand-in for SLURM on one machine: ``sbatch``, ``srun`` and ``scontrol``, as far as a run needs them.
 
 It really runs the script that it is given, with the variables that SLURM sets: one process for each task, all
-on this machine. ``srun`` passes on signals, as SLURM sends them when time is nearly over, and ends the
-other tasks when one fails. There is no queue: a job starts at once, and so does one that is queued again.
+on this machine. ``srun`` passes on signals, as SLURM sends them when time is nearly over. When a task fails
+it sends the others SIGTERM at once, and SIGKILL after ``GRACE`` seconds. There is no queue: a job starts at
+once, and so does one that is queued again.
 
 The file is called by three names, which ``installed`` makes; ``STAND_IN`` is the folder for a job's traces.
 """
@@ -104,6 +105,7 @@ def srun(words: list[str]) -> int:
         tasks.append(subprocess.Popen(words, env={**os.environ, **own}))
     while all(task.poll() in (None, 0) for task in tasks) and any(task.poll() is None for task in tasks):
         time.sleep(0.02)
+    pass_on(signal.SIGTERM, None)
     deadline = time.monotonic() + GRACE
     while any(task.poll() is None for task in tasks) and time.monotonic() < deadline:
         time.sleep(0.02)

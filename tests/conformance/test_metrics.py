@@ -14,7 +14,7 @@ from openvla_toolkit.core.lockfile import LOCK_NAME, write_lock
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.interfaces.engine import StepReport
 from openvla_toolkit.observers.jsonl import METRICS_FILE, JSONLines
-from openvla_toolkit.stages.meter import Meter
+from openvla_toolkit.stages.training.meter import Meter
 from tests.conformance import kit
 
 FILES: dict[str, Any] = (kit.recorded("training/metrics_jsonl.json") or {}).get("files", {})

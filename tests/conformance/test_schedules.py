@@ -10,7 +10,7 @@ from torch import nn
 
 from openvla_toolkit.core.parameter_groups import parameter_groups
 from openvla_toolkit.core.sections import Optimizer, Train
-from openvla_toolkit.stages.schedule import learning_rate, steps_of
+from openvla_toolkit.stages.training.schedule import learning_rate, steps_of
 from tests.conformance import kit
 from tests.conformance.test_freezing import network, ours, record
 from tests.conformance.test_freezing import stages as recorded_stages

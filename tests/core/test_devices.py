@@ -31,3 +31,19 @@ def test_every_process_of_a_machine_needs_a_device_of_its_own(monkeypatch: pytes
     assert usable_device("cpu", setting="device") == torch.device("cpu")
     with pytest.raises(UserError, match=r"device 'cuda': rank 2 has no GPU of its own, there are 1 for 2"):
         usable_device("cuda", setting="device")
+
+
+@pytest.mark.parametrize(("world", "name"), [("1", "cuda:1"), ("4", "cuda")])
+def test_the_device_is_the_current_one_of_libraries_that_are_told_of_none(
+    world: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No GPU here: torch's functions are pretended."""
+    for variable, value in {"RANK": "0", "LOCAL_RANK": "1", "WORLD_SIZE": world}.items():
+        monkeypatch.setenv(variable, "1" if variable == "RANK" and world != "1" else value)
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
+    monkeypatch.setattr(torch, "empty", lambda size, device: current.append("used"))
+    assert usable_device(name, setting="device") == torch.device("cuda:1")
+    assert current == [torch.device("cuda:1"), "used"]

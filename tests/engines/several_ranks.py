@@ -1,7 +1,8 @@
 """A few steps of the smallest real policy under every engine, in every rank of ``test_several_ranks.py``.
 
-Four steps over the same eight samples, of which a whole micro-batch has no picture. After the second step the
-state is saved; ``from ENGINE`` takes the third and fourth one under another engine.
+Four steps over the same eight samples, of which a whole micro-batch has no picture; some policies have steps
+in which no sample at all has one. After the second step the state is saved; ``from ENGINE`` takes the third
+and fourth one under another engine.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from openvla_toolkit.pipeline.sampler import micro_batches
 from openvla_toolkit.testing import tiny_policy
 
 TOTAL, STEPS, SAVED = 8, 4, 2
+TEXT_ONLY: Mapping[str, tuple[int, ...]] = {"whole, text between": (1, 2), "whole, text first": (0, 1)}
+"""Policy -> its steps without any picture."""
 FOLDER = "state"
 MEASURED = "measured"
 """Where the results have the loss without gradients."""
@@ -63,6 +66,14 @@ CASES = {
     "fsdp from ddp": Case(FSDP, begun_by="ddp"),
     "ddp from fsdp": Case({"name": "ddp"}, begun_by="fsdp"),
     "fsdp from single": Case(FSDP, begun_by="whole"),
+    "ddp, text between": Case({"name": "ddp"}, policy="whole, text between"),
+    "fsdp, text between": Case(FSDP, policy="whole, text between", per_device=2),
+    "fsdp, text first": Case(FSDP, policy="whole, text first"),
+    "ddp from fsdp, text first": Case(
+        {"name": "ddp"}, policy="whole, text first", begun_by="fsdp, text first"
+    ),
+    "fsdp from single, text first": Case(FSDP, policy="whole, text first", begun_by="whole, text first"),
+    "fsdp from ddp, text between": Case(FSDP, policy="whole, text between", begun_by="ddp, text between"),
 }
 
 
@@ -92,8 +103,8 @@ def made(kind: str, folder: Path) -> Any:
     return tiny_policy(**settings).build(robot=robot)
 
 
-def items(policy: Any) -> list[Any]:
-    """Return eight encoded samples; the last four have no picture."""
+def items(policy: Any, *, text_only: bool = False) -> list[Any]:
+    """Return eight encoded samples; the last four, or all, have no picture."""
     generator = np.random.default_rng(0)
 
     def picture() -> Any:
@@ -111,7 +122,7 @@ def items(policy: Any) -> list[Any]:
     ]
     turns = (Turn("human", "where is the cube?"), Turn("gpt", "left"))
     said = [ConversationSample(images={}, turns=turns, dataset="talk") for _ in range(4)]
-    return [policy.processor.encode(one) for one in (*shown, *said)]
+    return [policy.processor.encode(one) for one in (*(said if text_only else shown), *said)]
 
 
 def steps(case: Case, name: str, folder: Path) -> list[list[float]]:
@@ -130,9 +141,11 @@ def steps(case: Case, name: str, folder: Path) -> list[list[float]]:
     for step in range(start, STEPS):
         if step == SAVED and case.begun_by is None:
             _save(engine, folder / FOLDER / name)
-        parts = _parts(policy, case.per_device if ranks.world_size > 1 else TOTAL, ranks)
+        encoded = items(policy, text_only=step in TEXT_ONLY.get(case.policy, ()))
+        parts = _parts(policy, encoded, case.per_device if ranks.world_size > 1 else TOTAL, ranks)
         report = engine.step(parts, policy.loss, lr=1e-3, clip_norm=0.5)
-        taken.append([report.loss, report.grad_norm, report.metrics["token_accuracy"]])
+        right = report.metrics.get("token_accuracy", 0.0)  # told where there are actions
+        taken.append([report.loss, report.grad_norm, right])
     return taken
 
 
@@ -143,15 +156,14 @@ def measured(folder: Path) -> float:
     engine.prepare(policy.module, Optimizer(lr=1e-3))
     totals = StepTotals()
     with torch.no_grad():
-        for part in _parts(policy, TOTAL // 2, Ranks.here()):
+        for part in _parts(policy, items(policy), TOTAL // 2, Ranks.here()):
             tensors = {key: torch.from_numpy(array) for key, array in part.items()}
             totals.add(policy.loss(policy.module, tensors))
     totals.close()
     return totals.loss
 
 
-def _parts(policy: Any, per_device: int, ranks: Ranks) -> Iterator[Any]:
-    encoded: Sequence[Any] = items(policy)
+def _parts(policy: Any, encoded: Sequence[Any], per_device: int, ranks: Ranks) -> Iterator[Any]:
     numbers = micro_batches(
         start=0, stop=1, total=TOTAL, per_device=per_device, rank=ranks.rank, world_size=ranks.world_size
     )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from openvla_toolkit.core.processes import leave
+from openvla_toolkit.testing import run_ranks
 from tests.engines.several_ranks import CASES, FOLDER, MEASURED, SAVED, Case, made, steps
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def alone(folder: Path) -> dict[str, Any]:
     """What one process makes of each kind of policy; its state is where the others find it."""
+    leave()  # other tests let an engine meet itself
     base = folder / "base"
     base.mkdir()
     made("whole", folder).save(base)
@@ -39,22 +38,7 @@ def alone(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def together(folder: Path, alone: dict[str, Any]) -> dict[str, Any]:
     """What two processes make of every case."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.engines.several_ranks", str(folder)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            cwd=ROOT,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=300)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    run_ranks(["-m", "tests.engines.several_ranks", str(folder)], count=2, folder=ROOT)
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return results
 
@@ -76,12 +60,28 @@ def test_held_out_samples_without_pictures_keep_no_rank_waiting(
     assert together[MEASURED] == pytest.approx(alone["whole"][0][0], rel=1e-4)
 
 
-@pytest.mark.parametrize("begun_by", ["ddp", "fsdp", "fsdp, hybrid", "fsdp, offloaded"])
+@pytest.mark.parametrize(
+    "begun_by", ["ddp", "fsdp", "fsdp, hybrid", "fsdp, offloaded", "fsdp, text first", "ddp, text between"]
+)
 def test_one_process_goes_on_where_two_were(
     begun_by: str, folder: Path, together: dict[str, Any], alone: dict[str, Any]
 ) -> None:
-    found = steps(Case(SINGLE, begun_by=begun_by), "again", folder)
-    for ours, wanted in zip(found, alone["whole"][SAVED:], strict=True):
+    policy = CASES[begun_by].policy
+    found = steps(Case(SINGLE, policy=policy, begun_by=begun_by), "again", folder)
+    for ours, wanted in zip(found, alone[policy][SAVED:], strict=True):
+        assert ours == pytest.approx(wanted, rel=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["ddp", "fsdp"])
+def test_one_process_of_an_engine_for_many_takes_steps_without_pictures(
+    engine: str, folder: Path, alone: dict[str, Any]
+) -> None:
+    kind = "whole, text between"
+    try:
+        found = steps(Case({"name": engine}, policy=kind), f"{engine}, by itself", folder)
+    finally:
+        leave()
+    for ours, wanted in zip(found, alone[kind], strict=True):
         assert ours == pytest.approx(wanted, rel=1e-4)
 
 

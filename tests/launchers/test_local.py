@@ -14,12 +14,13 @@ import pytest
 
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.launchers import LocalConfig
+from openvla_toolkit.launchers.watched import cause_of
 
 ACTING = '''
 import os, signal, sys, time
 from pathlib import Path
 import click
-from openvla_toolkit.core.errors import RankLost, TrainingError, UserError, RunInterrupted
+from openvla_toolkit.core.errors import RankLost, RunInterrupted, StorageError, TrainingError, UserError
 from openvla_toolkit.core.worker import end_with_the_launcher
 
 RANK = int(os.environ["RANK"])
@@ -49,10 +50,16 @@ def act(folder, parts):
         os._exit(7)
     if part == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    if part in ("wait", "obey", "deaf"):
+    if part == "stuck":
+        (Path(folder) / f"{RANK}-ready").touch()
+        os.kill(os.getpid(), signal.SIGSTOP)
+    if part == "full":
+        raise StorageError("no space left while writing step-000004.")
+    if part in ("wait", "obey", "slow", "deaf"):
         def stop(number, frame):
+            time.sleep(part == "slow")
             raise RunInterrupted("stopped and saved.", number=number)
-        if part == "obey":
+        if part in ("obey", "slow"):
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
                 signal.signal(number, stop)
         if part == "deaf":
@@ -80,15 +87,15 @@ from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.launchers import LocalConfig
 recipe = Recipe.from_mapping({"output": "none", "observers": []})
 try:
-    LocalConfig(nproc=int(sys.argv[1]), grace=1).build().launch(sys.argv[2:], recipe=recipe)
+    LocalConfig(nproc=int(sys.argv[1]), grace=sys.argv[2]).build().launch(sys.argv[3:], recipe=recipe)
 except OpenVLAError as error:
     print(error, file=sys.stderr)
     sys.exit(error.exit_code)
 """
 
 
-def launched(nproc: int, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", LAUNCH, str(nproc), *words]
+def launched(nproc: int, *words: str, grace: float = 1) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", LAUNCH, str(nproc), str(grace), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -107,6 +114,10 @@ def alive(folder: Path) -> list[int]:
 
 def is_zombie(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def waiting(number: signal.Signals) -> str:
+    return f"{number.name}: waiting for the ranks to save and to end; again to end without saving.\n"
 
 
 def until(condition: Any, what: str) -> None:
@@ -134,6 +145,7 @@ def test_every_rank_is_told_who_it_is(acting: Path, monkeypatch: pytest.MonkeyPa
         (["wait", "quit"], 7, "rank 1 of 2 ended with exit code 7: no more of this. The other ranks"),
         (["mistake", "mistake"], 2, "\ntrain.batch is odd.\n"),
         (["wait", "bug"], 1, "internal error: ZeroDivisionError: division by zero; run again with --debug"),
+        (["wait", "full"], 1, "no space left while writing step-000004. The other ranks were stopped. Go on"),
         (["tell", "obey", "fail"], 1, "rank 2 of 3 ended with exit code 1: the loss is nan"),
     ],
 )
@@ -143,6 +155,38 @@ def test_the_rank_that_failed_is_named_and_the_others_end(
     status, _, err = ended(len(parts), acting, *parts)
     assert status == code
     assert message in f"\n{err}"
+    assert err.count("Go on with --resume.") == ("die" in parts or "full" in parts)
+
+
+class Ended:
+    """A process as the launcher saw it end."""
+
+    world_size = 2
+
+    def __init__(self, rank: int, code: int, message: str | None = None, *, lost: bool = False) -> None:
+        self.rank, self.code, self.message, self.is_consequence = rank, code, message, lost
+        self.can_go_on = code < 0
+
+    def describe(self) -> str:
+        return f"ended with {self.code}: {self.message}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "blamed"),
+    [
+        (Ended(0, 1, "internal error: Connection closed"), Ended(1, -9), 1),
+        (Ended(0, -6), Ended(1, 1, "a frame is spoiled."), 1),
+        (Ended(0, 1), Ended(1, 1, "a frame is spoiled."), 1),
+        (Ended(0, 1, "lost another rank.", lost=True), Ended(1, 1), 1),
+        (Ended(0, 1, "a frame is spoiled."), Ended(1, 1, "a frame is spoiled."), 0),
+        (Ended(0, 130), Ended(1, 130), 0),
+    ],
+)
+def test_who_is_to_blame(first: Any, second: Any, blamed: int) -> None:
+    """Whoever was killed, or has words of its own; whichever number it has."""
+    error = str(cause_of([first, second]))
+    assert error.startswith(f"rank {blamed} of 2 ended with ")
+    assert error.count("--resume") == ([first, second][blamed].code < 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
@@ -152,7 +196,7 @@ def test_a_signal_is_passed_on_and_its_code_returned(acting: Path, number: signa
     process.send_signal(number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert err == "stopped and saved.\n"
+    assert err == f"{waiting(number)}stopped and saved.\n"
     assert not alive(acting)
 
 
@@ -161,7 +205,7 @@ def test_a_rank_that_does_not_stop_with_the_others_is_killed(acting: Path) -> No
     until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (143, "stopped and saved.\n")
+    assert (process.returncode, err) == (143, f"{waiting(signal.SIGTERM)}stopped and saved.\n")
     assert not alive(acting)
 
 
@@ -170,7 +214,73 @@ def test_a_signal_before_the_ranks_can_hear_it_ends_them(acting: Path) -> None:
     until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err) == (143, "stopped by SIGTERM before anything was done.\n")
+    assert process.returncode == 143
+    assert err == (
+        f"{waiting(signal.SIGTERM)}stopped by SIGTERM, and nothing more was saved. There is no checkpoint "
+        "yet: --resume begins anew.\n"
+    )
+
+
+@pytest.mark.parametrize("others", ["stuck", "deaf"])
+def test_ranks_that_hang_are_killed_some_time_after_a_second_signal(acting: Path, others: str) -> None:
+    """A stopped one; and one that waits for it where no handler of Python's is ever run."""
+    process = launched(2, "act", str(acting), "deaf", others)
+    until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
+    process.send_signal(signal.SIGTERM)
+    until(lambda: process.stderr.readline() == waiting(signal.SIGTERM), "hearing")
+    process.send_signal(signal.SIGUSR1)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "SIGUSR1 again: what still runs (rank 0, 1) is killed in 1 seconds; again to end" in err
+    assert "stopped by SIGTERM, and nothing more was saved: rank 0 of 2, rank 1 of 2 had to be killed." in err
+    assert not alive(acting)
+
+
+def test_the_third_signal_kills_at_once(acting: Path) -> None:
+    process = launched(2, "act", str(acting), "deaf", "stuck", grace=1000)
+    until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
+    spoken = {
+        "waiting for": signal.SIGTERM,
+        "killed in 1000 seconds": signal.SIGINT,
+        "killed now": signal.SIGINT,
+    }
+    for said, number in spoken.items():
+        process.send_signal(number)
+        until(lambda said=said: said in process.stderr.readline(), "hearing")
+    process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert not alive(acting)
+
+
+def test_the_same_signal_passed_on_besides_is_the_same_wish(acting: Path) -> None:
+    process = launched(2, "act", str(acting), "slow", grace=0.1)
+    until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
+    for _ in range(3):
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, f"{waiting(signal.SIGTERM)}stopped and saved.\n")
+
+
+def test_the_first_rank_is_given_the_time_to_finish(acting: Path) -> None:
+    """It alone closes trackers and writes the report, after the others are gone."""
+    process = launched(2, "act", str(acting), "slow", "obey", grace=0.1)
+    until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (143, f"{waiting(signal.SIGTERM)}stopped and saved.\n")
+
+
+def test_ranks_are_given_all_the_time_that_a_save_takes(acting: Path) -> None:
+    """The seconds of ``grace`` count from the second signal, or from the end of another rank."""
+    process = launched(2, "act", str(acting), "deaf", grace=0.1)
+    until(lambda: len(list(acting.glob("*-ready"))) == 2, "starting")
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(timeout=1.5)
+    assert len(alive(acting)) == 2
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
 
 
 def test_ranks_end_with_a_launcher_that_was_killed(acting: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from openvla_toolkit.checkpoints.layout import STOPPED_FILE
 from openvla_toolkit.core.errors import UserError
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.launchers import SlurmConfig
@@ -119,6 +120,32 @@ def test_the_words_reach_every_task_as_they_are(tmp_path: Path, monkeypatch: pyt
     assert rest == ["-m", "openvla_toolkit", *WORDS, "--resume"]
     text = script.read_text()
     assert text.index("export GREETING=hello") < text.index("srun --kill-on-bad-exit=1 '--container-image=")
+
+
+@pytest.mark.parametrize(
+    ("noted", "code", "again"),
+    [("SIGUSR1", 143, True), ("SIGUSR1", 137, True), (None, 138, False), ("SIGTERM", 143, False)],
+)
+def test_a_job_is_queued_again_where_the_run_noted_that_it_has_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, noted: str | None, code: int, again: bool
+) -> None:
+    """Whatever srun makes of the exit codes, and whatever a run before noted."""
+    traces, output = tmp_path / "traces", tmp_path / "our run"
+    traces.mkdir()
+    output.mkdir()
+    (output / STOPPED_FILE).write_text("SIGUSR1\n")
+    python = tmp_path / "python"
+    note = "true" if noted is None else f'echo {noted} > "{output / STOPPED_FILE}"'
+    python.write_text(f"#!/bin/sh\n{note}\nexit {code}\n")
+    python.chmod(0o755)
+    monkeypatch.setenv("STAND_IN", str(traces))
+    monkeypatch.setenv("PATH", str(slurm_stand_in.installed(tmp_path)), prepend=":")
+    variables = {"JOB_ID": slurm_stand_in.JOB, "JOB_NODELIST": "a", "NTASKS": "1", "NTASKS_PER_NODE": "1"}
+    for name, value in variables.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    script = launch(output, submit=False, python=str(python))
+    assert subprocess.run(["bash", str(script)], check=False).returncode == code
+    assert (traces / "again").exists() == again
 
 
 def test_without_slurm_the_script_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

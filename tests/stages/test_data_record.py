@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from openvla_toolkit.core.errors import DataError, UserError
+from openvla_toolkit.core.errors import DataError, RecipeError, UserError
 from openvla_toolkit.mixtures import WeightedConfig
 from openvla_toolkit.stages.run_recipe import run
 from openvla_toolkit.testing import DotsEpisodesConfig
@@ -58,6 +58,18 @@ def test_other_content_is_refused(make_recipe: Any, change: Change) -> None:
         run(recipe, resume=True)
     assert "another output=FOLDER" in str(caught.value)
     assert record_of(recipe.output) == before, "what it began with stays known"
+
+
+def test_data_that_lie_elsewhere_now_are_judged_by_what_they_are(make_recipe: Any, tmp_path: Path) -> None:
+    def made(root: str, **settings: Any) -> Any:
+        data = {"environment": "dots", "dataset": "made", "episodes": 2, "root": str(tmp_path / root)}
+        return make_recipe(data=[{"name": "demonstrations", **data, **settings}])
+
+    run(made("here"))
+    (tmp_path / "here").rename(tmp_path / "there")
+    assert run(made("there"), resume=True).checkpoint is not None
+    with pytest.raises(RecipeError, match=r"^data\.0\.seed: the run in .* was started with"):
+        run(made("there", seed=3), resume=True)
 
 
 def test_a_mixture_that_gained_or_lost_a_member_is_refused(

@@ -17,7 +17,7 @@ from openvla_toolkit.core.images.framing import framed
 from openvla_toolkit.core.types import Observation, Sample
 from openvla_toolkit.stages.prepare import prepare, robot_of, sources, statistics_of
 from openvla_toolkit.stages.run_recipe import run
-from openvla_toolkit.stages.train import train
+from openvla_toolkit.stages.training.train import train
 from openvla_toolkit.testing import DotsEpisodesConfig, LinearPolicyConfig
 
 CROPPED = FrameRecipe(resample="fused", crop=0.9)

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import pytest
 
+from openvla_toolkit.checkpoints.layout import STOPPED_FILE, checkpoints_of
 from openvla_toolkit.core.errors import RunInterrupted
 from openvla_toolkit.core.hooks import observe
 from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
 from openvla_toolkit.interfaces.observer import ObserverConfig
 from openvla_toolkit.stages.run_recipe import run
+from openvla_toolkit.testing import LinearPolicy
 
 
 class TerminatingConfig(EvaluatorConfig):
@@ -76,6 +78,63 @@ def test_sigterm_in_an_evaluation(make_recipe: Any, by_observer: bool) -> None:
     assert caught.value.exit_code == 143
     assert list((recipe.output / "evaluation").iterdir()) == []
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.fixture
+def asked_while_saving(make_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run, with one signal after the fourth step and another while its checkpoint is written."""
+    loss, save, passes = LinearPolicy.loss, LinearPolicy.save, []
+
+    def start(first: signal.Signals, second: signal.Signals) -> Path:
+        def asked(self: LinearPolicy, module: Any, batch: Any) -> Any:
+            passes.append(1)
+            if len(passes) == 8:  # two passes are a step
+                os.kill(os.getpid(), first)
+            return loss(self, module, batch)
+
+        def slowly(self: LinearPolicy, folder: Path, **options: Any) -> None:
+            os.kill(os.getpid(), second)
+            time.sleep(0.5)
+            save(self, folder, **options)
+
+        monkeypatch.setattr(LinearPolicy, "loss", asked)
+        monkeypatch.setattr(LinearPolicy, "save", slowly)
+        recipe = make_recipe()
+        run(recipe)
+        return recipe.output
+
+    return start
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_the_same_signal_once_more_does_not_cut_the_save_short(
+    asked_while_saving: Any, tmp_path: Path, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    with pytest.raises(
+        RunInterrupted, match=f"stopped by {number.name} after step 4 of 12; the state is saved"
+    ):
+        asked_while_saving(number, number)
+    assert [path.name for path in checkpoints_of(tmp_path / "run")] == ["step-000004"]
+    assert (tmp_path / "run" / STOPPED_FILE).read_text() == f"{number.name}\n"
+    assert signal.getsignal(number) == before
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "error"),
+    [
+        (signal.SIGINT, signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGTERM, signal.SIGINT, KeyboardInterrupt),
+        (signal.SIGUSR1, signal.SIGTERM, RunInterrupted),
+    ],
+)
+def test_a_second_ctrl_c_or_another_signal_ends_a_run_of_one_process_at_once(
+    asked_while_saving: Any, tmp_path: Path, first: signal.Signals, second: signal.Signals, error: Any
+) -> None:
+    with pytest.raises(error) as caught:
+        asked_while_saving(first, second)
+    assert checkpoints_of(tmp_path / "run") == []
+    assert "is saved" not in str(caught.value)
 
 
 def test_what_a_killed_evaluation_left_is_swept(make_recipe: Any, counting: Any, measured: Any) -> None:

@@ -11,9 +11,14 @@ import torch
 
 from openvla_toolkit.core import devices
 from openvla_toolkit.core.errors import ContractMismatch, MissingFile, RecipeError, UserError
+from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.interfaces.evaluator import EvaluatorConfig
-from openvla_toolkit.stages.run_recipe import run
+from openvla_toolkit.policies.prismatic.model import PrismaticModel
+from openvla_toolkit.stages.preflight import check_recipe
+from openvla_toolkit.stages.run_recipe import _sample_flops, run
 from openvla_toolkit.testing import tiny_policy
+
+ROOT = Path(__file__).parents[2]
 
 
 class SeeingConfig(EvaluatorConfig):
@@ -73,6 +78,47 @@ def test_training_in_another_type_is_refused(make_recipe: Any) -> None:
     with pytest.raises(RecipeError, match=r"^policy\.dtype: .*precision: bf16"):
         run(recipe)
     assert not recipe.output.exists()
+
+
+def refusal(*words: str) -> str | None:
+    """Return why the small QLoRA recipe is refused with more overrides; None where it is not."""
+    recipe = Recipe.load(ROOT / "recipes" / "tiny" / "finetune-qlora.yaml", words)
+    try:
+        check_recipe(recipe)
+    except RecipeError as error:
+        return str(error)
+    return None
+
+
+def test_quantised_weights_are_refused_where_the_engine_would_spread_them() -> None:
+    for engine in ("{name: fsdp}", "{name: fsdp, sharding: hybrid, shard_size: 1}"):
+        said = refusal(f"train.engine={engine}")
+        assert said is not None
+        assert said.startswith("policy.quantization: weights in 4bit are quantised, and the engine 'fsdp'")
+        assert "train.engine.name=ddp" in said
+    assert refusal() is refusal("train.engine.name=ddp") is None
+    assert refusal("train.engine.name=fsdp", "policy.quantization=null") is None
+
+
+def test_quantised_weights_under_deepspeed() -> None:
+    pytest.importorskip("openvla_deepspeed")
+    assert "'deepspeed'" in (refusal("train.engine={name: deepspeed, stage: 3}") or "")
+    assert refusal("train.engine={name: deepspeed, stage: 2, offload: optimizer}") is None
+
+
+def test_operations_of_a_sample_are_known_or_missed_with_a_word(
+    make_recipe: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They serve the figure 'mfu' alone: no error in them may end a training."""
+    tiny = make_recipe(policy=tiny_policy().model_dump(mode="json"))
+    cuda = torch.device("cuda")
+    assert _sample_flops(tiny, torch.device("cpu")) is None
+    assert (_sample_flops(tiny, cuda) or 0) > 1e6
+    assert _sample_flops(make_recipe(), cuda) is None, "a policy that offers no rehearsal"
+    assert caplog.text == ""
+    monkeypatch.setattr(PrismaticModel, "rehearse", lambda self, **part: self.no_such_part)
+    assert _sample_flops(tiny, cuda) is None
+    assert "the metrics will have no 'mfu': the policy cannot be rehearsed (AttributeError" in caplog.text
 
 
 def test_a_policy_is_measured_in_the_type_asked_for(make_recipe: Any) -> None:

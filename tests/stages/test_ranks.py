@@ -158,3 +158,10 @@ def test_nproc_and_torchrun_are_one_too_many(start: Any, monkeypatch: pytest.Mon
     ended = start("both", "--nproc", "2")
     assert ended.code == 2
     assert "give --nproc or use torchrun, not both" in ended.said
+
+
+def test_an_engine_of_one_process_starts_one_and_says_so(start: Any, tmp_path: Path) -> None:
+    ended = start("alone", "--nproc", "2", "train.engine={name: single}")
+    assert ended.code == 0
+    assert "'single' trains in one process: one is started, not 2" in ended.said
+    assert checkpoints_of(tmp_path / "alone")

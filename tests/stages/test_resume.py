@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,8 +15,9 @@ from typing import Any, Literal
 import pytest
 
 from openvla_toolkit.checkpoints.layout import checkpoints_of
-from openvla_toolkit.core.errors import RecipeError, RunInterrupted, StorageError, UserError
+from openvla_toolkit.core.errors import CheckpointError, RecipeError, RunInterrupted, StorageError, UserError
 from openvla_toolkit.core.hooks import observe
+from openvla_toolkit.core.lockfile import LOCK_NAME, write_lock
 from openvla_toolkit.interfaces.observer import ObserverConfig
 from openvla_toolkit.stages.run_recipe import run
 from openvla_toolkit.testing import LinearPolicy, tiny_policy
@@ -177,17 +180,22 @@ def test_a_run_may_be_prolonged_and_not_shortened(make_recipe: Any) -> None:
     longer = run(make_recipe(train={"steps": 15}), resume=True).checkpoint
     assert longer is not None
     assert longer.name == "step-000015"
+    lock = longer.parents[1] / LOCK_NAME
+    before = lock.read_text()
     with pytest.raises(UserError, match=r"at step 15, past train\.steps=12"):
         run(make_recipe(), resume=True)
+    assert lock.read_text() == before
+    with pytest.raises(UserError, match=r"at step 15, past train\.steps=1\."):
+        run(make_recipe(train={"steps": 0, "epochs": 0.01}), resume=True)
 
 
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
         ({"seed": 8}, "seed"),
-        ({"data": [{"name": "dots-episodes", "seed": 1}]}, "data"),
-        ({"policy": {"name": "dots-linear", "chunk": 2}}, "policy"),
-        ({"train": {"optimizer": {"lr": 0.02}}}, r"train\.optimizer"),
+        ({"data": [{"name": "dots-episodes", "seed": 1}]}, r"data\.0\.seed"),
+        ({"policy": {"name": "dots-linear", "chunk": 2}}, r"policy\.chunk"),
+        ({"train": {"optimizer": {"lr": 0.02}}}, r"train\.optimizer\.lr"),
         ({"train": {"batch": {"total": 8}}}, r"train\.batch\.total"),
         ({"train": {"clip_norm": None}}, r"train\.clip_norm"),
         ({"train": {"frames": {"resample": "original"}}}, r"train\.frames"),
@@ -198,6 +206,62 @@ def test_other_settings_are_another_run(make_recipe: Any, changes: dict[str, Any
     run(make_recipe())
     with pytest.raises(RecipeError, match=rf"^{path}: the run in .* was started with"):
         run(make_recipe(**changes), resume=True)
+
+
+MADE = {"name": "demonstrations", "environment": "dots", "root": "nowhere", "episodes": 3}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"data": [{"name": "dots-episodes"}, {"name": "dots-episodes", "seed": 3}]},
+            r"^data\.1\.seed: the run in \S+ was started with 2, not 3; resume it with the same value",
+        ),
+        (
+            {"data": [{"name": "dots-episodes"}]},
+            r"^data: the run in \S+ was started with \['dots-episodes', 'dots-episodes'\], not \['dots-ep",
+        ),
+        (
+            {"data": [{**MADE, "dataset": "a"}, {**MADE, "dataset": "b"}]},
+            r"^data\.0: the run in \S+ was started with dots-episodes, not demonstrations;",
+        ),
+    ],
+)
+def test_the_first_setting_that_differs_is_named_and_no_other(
+    make_recipe: Any, changes: Any, said: str
+) -> None:
+    first, second = {"name": "dots-episodes"}, {"name": "dots-episodes", "seed": 2}
+    begun = make_recipe(data=[first, second])
+    (begun.output / "checkpoints" / "step-000012").mkdir(parents=True)
+    write_lock(begun, begun.output)
+    with pytest.raises(RecipeError, match=said):
+        run(make_recipe(**changes), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        ("training_state/.metadata", r"the training state in \S+ cannot be read: .*\. Remove {newest}"),
+        ("training_state/random-00000.safetensors", r"cannot be read: .*\. Remove {newest}"),
+        ("training_state/state.json", r"state\.json cannot be read: .*\. Remove {newest}"),
+        ("model.safetensors", r"model\.safetensors cannot be read: .* Or remove {newest}"),
+    ],
+)
+def test_a_damaged_checkpoint_is_no_dead_end(make_recipe: Any, damaged: str, said: str) -> None:
+    """The run does what the message says: it goes on from the one before, or anew where there is none."""
+    recipe = make_recipe(
+        policy=tiny_policy().model_dump(mode="json"), train={"steps": 3, "save_every": 2, "keep": 2}
+    )
+    run(recipe)
+    for how in (r"goes on from step-000002\.", r"begins anew, since there is none before it\."):
+        newest = checkpoints_of(recipe.output)[-1]
+        (newest / damaged).write_bytes(b"cut")
+        expected = said.replace("{newest}", re.escape(str(newest)))
+        with pytest.raises(CheckpointError, match=rf"{expected}; --resume then {how}$"):
+            run(recipe, resume=True)
+        shutil.rmtree(newest)
+    assert run(recipe, resume=True).checkpoint == newest.with_name("step-000003")
 
 
 def said_by_us(caplog: pytest.LogCaptureFixture) -> list[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from openvla_toolkit.checkpoints.load import load_policy
 from openvla_toolkit.core.errors import ContractMismatch, RecipeError, TrainingError, UserError
 from openvla_toolkit.core.recipe import Recipe
 from openvla_toolkit.stages.run_recipe import run
+from openvla_toolkit.stages.training import self_check
 from openvla_toolkit.testing import DotsConfig, DotsEpisodesConfig, LinearPolicy
 
 
@@ -261,3 +264,31 @@ def test_a_mapping_or_a_file_will_do(make_recipe: Any, tmp_path: Path) -> None:
     assert last.name == "step-000003"
     with pytest.raises(UserError, match="overrides go with a file or a mapping"):
         run(make_recipe("object"), ["train.steps=2"])
+
+
+def test_the_trained_policy_is_gone_when_the_saved_one_is_loaded(
+    make_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two of them may not fit on a device."""
+    alive: list[weakref.ref[Any]] = []
+    loss, check = LinearPolicy.loss, self_check.self_check
+    left: list[int] = []
+
+    def noting(self: LinearPolicy, module: Any, batch: Any) -> Any:
+        if not alive:
+            module.circle = [module]
+            alive.append(weakref.ref(module))
+        return loss(self, module, batch)
+
+    def counting(*given: Any, **named: Any) -> Any:
+        left.append(sum(one() is not None for one in alive))
+        return check(*given, **named)
+
+    monkeypatch.setattr(LinearPolicy, "loss", noting)
+    monkeypatch.setattr(self_check, "self_check", counting)
+    gc.disable()
+    try:
+        run(make_recipe())
+    finally:
+        gc.enable()
+    assert (len(alive), left) == (1, [0])

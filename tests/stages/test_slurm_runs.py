@@ -14,21 +14,23 @@ from typing import Any
 
 import pytest
 
-from openvla_toolkit.checkpoints.layout import checkpoints_of
+from openvla_toolkit.checkpoints.layout import STOPPED_FILE, checkpoints_of
 from openvla_toolkit.stages.run_recipe import run
 from tests.assets import slurm_stand_in
 
 TOLD = '''
 import os
+import time
 from typing import Literal
 from openvla_toolkit.core.hooks import observe
 from openvla_toolkit.interfaces.observer import ObserverConfig
 
 class ToldConfig(ObserverConfig):
-    """Has srun pass on what SLURM sends, when a step was logged."""
+    """Has srun pass on what SLURM sends, when a step was logged; takes its time at the end."""
     name: Literal["told"] = "told"
     step: int
     number: int
+    lingers: float = 0
 
     def build(self):
         return Told(self)
@@ -41,6 +43,10 @@ class Told:
     def metrics_logged(self, stage, step):
         if (stage, step) == ("train", self._config.step):
             os.kill(os.getppid(), self._config.number)
+
+    @observe
+    def run_finished(self, error):
+        time.sleep(self._config.lingers * (error is not None))
 '''
 
 
@@ -78,10 +84,12 @@ def submitted(make_recipe: Any, install: Any, tmp_path: Path, monkeypatch: pytes
 def test_a_job_goes_on_after_its_time(
     submitted: Any, make_recipe: Any, read_curve: Any, tmp_path: Path
 ) -> None:
-    said, codes, log = submitted("queued", step=4, number=int(signal.SIGUSR1))
+    """Also where the first process is not done with its observers when srun sends it SIGTERM."""
+    said, codes, log = submitted("queued", step=4, number=int(signal.SIGUSR1), lingers=3)
     assert codes == [128 + signal.SIGUSR1, 0], log
+    assert log.count("stopped by SIGUSR1 after step") == 2
+    assert not (tmp_path / "queued" / STOPPED_FILE).exists()
     assert f"submitted as job {slurm_stand_in.JOB}: {tmp_path}/queued/slurm/run.sh" in said
-    assert "stopped by SIGUSR1 after step" in log
     run(make_recipe("alone"))
     queued, alone = read_curve(tmp_path / "queued"), read_curve(tmp_path / "alone")
     assert list(queued) == list(alone)
@@ -95,3 +103,4 @@ def test_a_job_that_was_cancelled_stays_so(submitted: Any, tmp_path: Path) -> No
     _, codes, log = submitted("cancelled", step=4, number=int(signal.SIGTERM))
     assert codes == [128 + signal.SIGTERM], log
     assert checkpoints_of(tmp_path / "cancelled")
+    assert (tmp_path / "cancelled" / STOPPED_FILE).read_text() == "SIGTERM\n"

@@ -16,7 +16,7 @@ from openvla_toolkit.core.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["ADAPTER_WEIGHTS", "PREFIX", "base_of", "check_fit", "merged", "write"]
+__all__ = ["ADAPTER_WEIGHTS", "PREFIX", "base_of", "check_fit", "layers_of", "merged", "write"]
 
 ADAPTER_WEIGHTS = "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -47,6 +47,15 @@ def base_of(folder: Path) -> str:
     place = folder / ADAPTER_FILE
     base: str = field(read_json(place), "base_model_name_or_path", str, place=place)
     return str(folder / base) if (folder / base).exists() else base
+
+
+def layers_of(folder: Path) -> set[str]:
+    """Return the names of the layers that an adapter belongs to.
+
+    Raises:
+        CheckpointError: it is damaged, or of an unsupported kind.
+    """
+    return set(_pairs(folder))
 
 
 def merged(base: Content, folder: Path) -> Content:

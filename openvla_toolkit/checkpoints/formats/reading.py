@@ -86,7 +86,11 @@ def _under(adapter: Path, base: str | Path | None) -> Content:
     if not ((adapter / CONFIG_FILE).is_file() and is_own(adapter)):
         return under
     return replace(
-        toolkit.read(adapter), tensors=under.tensors, shapes=under.shapes, pad_token=under.pad_token
+        toolkit.read(adapter),
+        tensors=under.tensors,
+        shapes=under.shapes,
+        pad_token=under.pad_token,
+        place=under.place,
     )
 
 

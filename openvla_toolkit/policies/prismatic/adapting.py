@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +40,7 @@ def adapt(model: PrismaticModel, config: OpenVLAConfig, adapter: Path | None) ->
     """
     if adapter is not None:
         if config.lora is not None:
-            _agree(config.lora, adapter)
+            _agree(config.lora, adapter, _layers(model, config, config.lora))
         adapters.insert(model, adapter, trained=config.lora is not None)
     elif config.lora is not None:
         adapters.attach(model, _peft_settings(config.lora, _layers(model, config, config.lora)))
@@ -103,13 +104,33 @@ def _peft_settings(wanted: Lora, layers: list[str]) -> dict[str, Any]:
     }
 
 
-def _agree(wanted: Lora, folder: Path) -> None:
-    """Check that an adapter that is trained on is of the kind that was asked for."""
+def _agree(wanted: Lora, folder: Path, layers: Sequence[str]) -> None:
+    """Check that an adapter that is trained on is what was asked for.
+
+    Layers, dropout and first numbers are compared where they are asked for otherwise than by default: an
+    adapter that somebody else made has its own.
+    """
     told = read_json(folder / ADAPTER_FILE)
     asked = _peft_settings(wanted, [])
-    for key in ("r", "lora_alpha", "use_dora", "use_rslora"):
+    compared = ["r", "lora_alpha", "use_dora", "use_rslora"]
+    if wanted.dropout:
+        compared.append("lora_dropout")
+    if wanted.init != Lora().init:
+        compared.append("init_lora_weights")
+    remedy = "Train it on with its own settings, or merge it and train a new one."
+    for key in compared:
         if asked[key] != told.get(key, False):
             raise CheckpointError(
                 f"{folder}: the adapter has '{key}' {told.get(key)!r}, and policy.lora asks for "
-                f"{asked[key]!r}. Train it on with its own settings, or merge it and train a new one."
+                f"{asked[key]!r}. {remedy}"
             )
+    if wanted.targets == Lora().targets:
+        return
+    there = lora.layers_of(folder)
+    if other := there ^ set(layers):
+        name = min(other)
+        has = "an adapter of" if name in there else "none of"
+        raise CheckpointError(
+            f"{folder} has {has} '{name}', and policy.lora.targets asks for "
+            f"{'none' if name in there else 'one'}. {remedy}"
+        )

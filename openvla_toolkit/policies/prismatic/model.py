@@ -97,7 +97,7 @@ class PrismaticModel(nn.Module, PictureReader):
         """
         embeddings = self._embed(input_ids)
         if len(image_rows) == 0:
-            if _others_wait():
+            if _goes_along():
                 blank = pixel_values.new_zeros(1, *pixel_values.shape[1:])
                 embeddings = embeddings + 0 * self.image_features(blank).sum()
             return self.logits(self._read(embeddings)[_before(wanted)])
@@ -255,13 +255,13 @@ def tied_names(model: PrismaticModel) -> list[str]:
     return [f"{name}.weight" for name, module in model.named_modules() if module is output]
 
 
-def _others_wait() -> bool:
+def _goes_along() -> bool:
     """Tell whether other ranks may look at pictures in this pass, and wait for this one to do the same.
 
-    Blocks that are spread over ranks are fetched, and gradients reduced, by all ranks together or not at all.
+    Blocks that are spread over ranks are fetched, and gradients reduced, by all ranks together or not at all;
+    DistributedDataParallel expects every gradient of a lone rank as well.
     """
-    there = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return there and torch.distributed.get_world_size() > 1
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def _before(wanted: Tensor) -> Tensor:

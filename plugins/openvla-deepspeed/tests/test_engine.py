@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import gc
 import json
-import os
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,9 +28,12 @@ from openvla_toolkit.core.ranks import Ranks
 from openvla_toolkit.core.registry import by_name
 from openvla_toolkit.core.sections import Optimizer
 from openvla_toolkit.core.types import ConversationSample, Sample, Turn
-from openvla_toolkit.testing import check_engine, tiny_policy
+from openvla_toolkit.interfaces.engine import Spread
+from openvla_toolkit.testing import check_engine, run_ranks, tiny_policy
 
 STEPS, SAVED, SAMPLES = 4, 2, 8
+TEXT_ONLY: Mapping[str, tuple[int, ...]] = {"whole, text between": (1, 2), "whole, text first": (0, 1)}
+"""Policy -> its steps without any picture."""
 SMALL = {"stage3_param_persistence_threshold": 0}
 """Spread every parameter: DeepSpeed leaves those of a tiny policy where they are."""
 OPTIMIZER = Optimizer(lr=1e-3, weight_decay=0.1)
@@ -73,6 +73,14 @@ CASES = {
     "fsdp from stage 2": Case({"name": "fsdp"}, begun_by="stage 2"),
     "stage 2 again": Case(zero(2), begun_by="stage 2"),
     "stage 3 again": Case(zero(3), begun_by="stage 3"),
+    "stage 2, text between": Case(zero(2), policy="whole, text between"),
+    "stage 3, text between": Case(zero(3), policy="whole, text between", at_a_time=2),
+    "stage 3 from one process, text first": Case(
+        zero(3), policy="whole, text first", begun_by="whole, text first"
+    ),
+    "fsdp from stage 3, text between": Case(
+        {"name": "fsdp"}, policy="whole, text between", begun_by="stage 3, text between"
+    ),
 }
 
 
@@ -89,8 +97,8 @@ def made(kind: str, folder: Path) -> Any:
     return tiny_policy(**{"freeze": ["vision_backbone"]} if kind == "frozen" else {}).build(robot=robot)
 
 
-def batches(policy: Any, at_a_time: int, ranks: Ranks) -> Iterator[Any]:
-    """Yield this rank's share of eight samples; the second half has no pictures."""
+def batches(policy: Any, at_a_time: int, ranks: Ranks, *, text_only: bool = False) -> Iterator[Any]:
+    """Yield this rank's share of eight samples; the second half, or all, have no pictures."""
     generator = np.random.default_rng(0)
     samples: list[Any] = [
         Sample(
@@ -106,7 +114,8 @@ def batches(policy: Any, at_a_time: int, ranks: Ranks) -> Iterator[Any]:
         for number in range(4)
     ]
     turns = (Turn("human", "which one is red?"), Turn("gpt", "the left one"))
-    samples += [ConversationSample(images={}, turns=turns, dataset="talk") for _ in range(4)]
+    said = [ConversationSample(images={}, turns=turns, dataset="talk") for _ in range(4)]
+    samples = [*(said if text_only else samples), *said]
     own = samples[ranks.rank * SAMPLES // ranks.world_size :][: SAMPLES // ranks.world_size]
     for start in range(0, len(own), at_a_time):
         part = own[start : start + at_a_time]
@@ -130,9 +139,12 @@ def steps(case: Case, name: str, folder: Path) -> list[list[float]]:
             save(engine, folder / name)
         if step == 3:
             check_refused(engine, policy, ranks)
-        parts = batches(policy, case.at_a_time if ranks.world_size > 1 else SAMPLES, ranks)
+        at_a_time = case.at_a_time if ranks.world_size > 1 else SAMPLES
+        text_only = step in TEXT_ONLY.get(case.policy, ())
+        parts = batches(policy, at_a_time, ranks, text_only=text_only)
         report = engine.step(parts, policy.loss, lr=1e-3, clip_norm=0.5)
-        taken.append([report.loss, report.grad_norm, report.metrics["token_accuracy"]])
+        right = report.metrics.get("token_accuracy", 0.0)  # told where there are actions
+        taken.append([report.loss, report.grad_norm, right])
     return taken
 
 
@@ -188,21 +200,7 @@ def alone(folder: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def together(folder: Path, alone: dict[str, Any]) -> dict[str, Any]:
     """What two processes make of every case."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(folder)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for rank in range(2)
-    ]
-    said = [rank.communicate(timeout=300)[1] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], "\n".join(said)
+    run_ranks([__file__, str(folder)], count=2)
     results: dict[str, Any] = json.loads((folder / "results.json").read_text())
     return results
 
@@ -218,12 +216,13 @@ def test_two_processes_have_the_losses_of_one(
         assert found == pytest.approx(wanted, rel=tolerance)
 
 
-@pytest.mark.parametrize("begun_by", ["stage 2", "stage 3", "stage 3, offloaded"])
+@pytest.mark.parametrize("begun_by", ["stage 2", "stage 3", "stage 3, offloaded", "stage 2, text between"])
 def test_one_process_goes_on_where_two_were(
     begun_by: str, folder: Path, together: dict[str, Any], alone: dict[str, Any]
 ) -> None:
-    found = steps(Case({"name": "single"}, begun_by=begun_by), "again", folder)
-    for ours, wanted in zip(found, alone["whole"][SAVED:], strict=True):
+    policy = CASES[begun_by].policy
+    found = steps(Case({"name": "single"}, policy=policy, begun_by=begun_by), "again", folder)
+    for ours, wanted in zip(found, alone[policy][SAVED:], strict=True):
         assert ours == pytest.approx(wanted, rel=1e-4)
 
 
@@ -262,7 +261,8 @@ def test_a_state_that_has_no_place_is_refused(
     moments |= {f"step/{name}": torch.tensor(3.0) for name, _ in module.named_parameters()}
     engine = DeepSpeedConfig(device="cpu").build()
     engine.prepare(module, OPTIMIZER)
-    save_state({**moments, **extra}, torch.device("cpu"))(tmp_path)
+    names = dict(module.named_parameters())
+    save_state({**moments, **extra}, torch.device("cpu"), trained=names)(tmp_path)
     with pytest.raises(CheckpointError, match=complaint):
         engine.load(tmp_path)
 
@@ -293,3 +293,21 @@ def test_a_module_without_anything_to_train_is_refused() -> None:
 def test_settings_that_contradict_each_other_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ValidationError, match=complaint):
         DeepSpeedConfig.model_validate(settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "on_device", "on_cpu"),
+    [
+        ({"stage": 2}, (1, 0.25, 0.375), None),
+        ({"stage": 2, "offload": "optimizer"}, (1, 0, 0), (0, 0.25, 0.375)),
+        ({"stage": 3, "offload": "optimizer"}, (0.25, 0, 0), (0, 0.25, 0.375)),
+        ({"stage": 3, "offload": "parameters"}, (0, 0, 0), (0.25, 0.25, 0.375)),
+    ],
+)
+def test_a_plan_counts_what_is_offloaded_where_it_lies(settings: Any, on_device: Any, on_cpu: Any) -> None:
+    def shares(spread: Spread) -> tuple[float, float, float]:
+        return spread.parameters, spread.gradients, spread.optimizer
+
+    found = DeepSpeedConfig(**settings).spread(4)
+    assert shares(found) == on_device
+    assert (found.offloaded and shares(found.offloaded)) == on_cpu

@@ -155,10 +155,25 @@ def test_training_goes_on_with_a_saved_adapter(
     assert acting.weight_names() is None
 
 
-def test_an_adapter_of_other_settings_is_not_trained_on(base: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ({"rank": 8}, "the adapter has 'r' 4, and policy.lora asks for 8"),
+        ({"dropout": 0.5}, "the adapter has 'lora_dropout' 0.0, and policy.lora asks for 0.5"),
+        ({"init": "kaiming"}, "'init_lora_weights' 'gaussian', and policy.lora asks for True"),
+        (
+            {"targets": ["language_model.*.q_proj"]},
+            r"an adapter of 'language_model\.lm_head', and policy\.lora\.targets asks for none",
+        ),
+    ],
+    ids=str,
+)
+def test_an_adapter_of_other_settings_is_not_trained_on(
+    asked: dict[str, Any], complaint: str, base: Path, tmp_path: Path
+) -> None:
     folder = saved(adapted(base, lora={"rank": 4}), tmp_path / "adapter")
-    with pytest.raises(CheckpointError, match=r"the adapter has 'r' 4, and policy.lora asks for 8"):
-        settings(base, lora={"rank": 8}).reloaded(str(folder), training=True).build()
+    with pytest.raises(CheckpointError, match=complaint):
+        settings(base, lora={"rank": 4, **asked}).reloaded(str(folder), training=True).build()
 
 
 def test_patterns_choose_layers_and_frozen_parts_get_none(base: Path) -> None:

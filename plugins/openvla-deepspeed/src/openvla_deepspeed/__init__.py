@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -18,6 +19,12 @@ _OURS = ("stage", "offload_optimizer", "offload_param")
 
 _WITH_COPIES = 1.5
 """DeepSpeed updates copies of the trained parameters: 12 bytes of each, AdamW's 8 included."""
+_BUCKET = "reduce_bucket_size"
+_REUSE = "stage3_max_reuse_distance"
+_COUNTED = {_BUCKET: 5e8, _REUSE: 1e9}
+"""DeepSpeed's settings that decide about memory -> its own defaults, in parameters."""
+_SMALL_BUCKET = 50_000_000
+"""Parameters whose gradients travel together where memory is short: 0.2 GB, still long messages."""
 
 
 class DeepSpeedConfig(EngineConfig):
@@ -47,6 +54,14 @@ class DeepSpeedConfig(EngineConfig):
             raise ValueError(f"'{twice[0]}' has a key of its own: give 'stage' and 'offload' beside 'zero'.")
         return zero
 
+    @field_validator("zero")
+    @classmethod
+    def _is_counted(cls, zero: dict[str, Any]) -> dict[str, Any]:
+        for key in _COUNTED:
+            if not isinstance(zero.get(key, 0), int | float):
+                raise ValueError(f"'{key}' is a number of parameters, not {zero[key]!r}.")
+        return zero
+
     @model_validator(mode="after")
     def _parameters_are_spread_to_be_offloaded(self) -> DeepSpeedConfig:
         if self.offload == "parameters" and self.stage != 3:
@@ -57,12 +72,58 @@ class DeepSpeedConfig(EngineConfig):
 
     def spread(self, ranks: int, *, local: int | None = None) -> Spread:
         """Return what the stage spreads, and what is not offloaded."""
-        optimizer = 0.0 if self.offload != "none" else _WITH_COPIES / ranks
-        gradients = 1.0 if self.stage == 1 else 0.0 if self.offload != "none" else 1 / ranks
-        if self.stage < 3:
-            return Spread(gradients=gradients, optimizer=optimizer)
-        parameters = 0.0 if self.offload == "parameters" else 1 / ranks
-        return Spread(parameters=parameters, gradients=gradients, optimizer=optimizer, gathers=True)
+        share, offloaded = 1 / ranks, None
+        parameters = share if self.stage == 3 else 1.0
+        gradients = 1.0 if self.stage == 1 else share
+        optimizer = _WITH_COPIES / ranks
+        if self.offload != "none":
+            away = self.offload == "parameters"
+            offloaded = Spread(parameters=share if away else 0, gradients=share, optimizer=optimizer)
+            parameters, optimizer = 0 if away else parameters, 0
+            gradients = gradients if self.stage == 1 else 0
+        return Spread(
+            parameters=parameters,
+            gradients=gradients,
+            optimizer=optimizer,
+            gathers=self.stage == 3,
+            # Kept is what comes again within that many parameters: the last blocks of the forward pass, which
+            # the backward pass meets again after those behind them were met twice.
+            gradients_stay=self.stage > 1,
+            stays=self._counted(_REUSE) / 2 if self.stage == 3 else 0,
+            buffers=self._buffers(),
+            offloaded=offloaded,
+        )
+
+    def _counted(self, key: str) -> float:
+        return float(self.zero.get(key, _COUNTED[key]))
+
+    def _buffers(self) -> float:
+        """Return the bytes of the room that DeepSpeed makes for gradients to travel in, filled or not."""
+        if not (self.zero.get("contiguous_gradients", True) or (self.stage < 3 and self.offload != "none")):
+            return 0.0
+        bf16 = self.precision == "bf16"  # gradients of linear layers have a room of their own then
+        if self.stage == 3:
+            return self._counted(_BUCKET) * (4 + 2 * bf16)
+        return self._counted(_BUCKET) * 4 * (1 + bf16) * (1 + bool(self.zero.get("overlap_comm")))
+
+    def savings(self, ranks: int) -> Sequence[Mapping[str, Any]]:
+        """Return less room for gradients to travel, blocks computed twice, bf16, later stages, the CPU."""
+        changes: list[Mapping[str, Any]] = []
+        if self._counted(_BUCKET) > _SMALL_BUCKET:
+            changes.append({f"zero.{_BUCKET}": _SMALL_BUCKET})
+        if not self.activation_checkpointing:
+            changes.append({"activation_checkpointing": True})
+        if self.precision == "fp32":
+            changes.append({"precision": "bf16"})
+        if ranks > 1:
+            changes += [{"stage": stage} for stage in (2, 3) if stage > self.stage]
+            if self._counted(_REUSE):
+                changes.append({"stage": 3, f"zero.{_REUSE}": 0})
+        if self.offload == "none":
+            changes.append({"offload": "optimizer"})
+        if self.offload != "parameters":
+            changes.append({"stage": 3, "offload": "parameters"})
+        return changes
 
     def build(self) -> DeepSpeedEngine:
         """Make the engine."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,30 +14,34 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from openvla_deepspeed.zero import MOMENTS, ZeRO
-from openvla_toolkit.checkpoints.training_state import (
+from openvla_toolkit.core.errors import CheckpointError, NotFinite, TrainingError
+from openvla_toolkit.engines.building import (
     STEP,
+    Optimizer,
+    Ranks,
+    StepTotals,
+    adamw,
     host_copy,
+    join,
     load_random,
+    lost_ranks_named,
+    on_device,
+    prepare_units,
     read_moments,
     save_state,
+    set_learning_rate,
     stored_moments,
+    trained_parameters,
+    usable_device,
+    with_last,
 )
-from openvla_toolkit.core.devices import usable_device
-from openvla_toolkit.core.errors import CheckpointError, NotFinite, TrainingError
-from openvla_toolkit.core.parameter_groups import parameter_groups, set_learning_rate
-from openvla_toolkit.core.processes import join, lost_ranks_named
-from openvla_toolkit.core.ranks import Ranks
-from openvla_toolkit.core.step_totals import StepTotals
-from openvla_toolkit.core.units import prepare_units
 from openvla_toolkit.interfaces.engine import LossFunction, StepReport
 
 if TYPE_CHECKING:
     from openvla_deepspeed import DeepSpeedConfig
-    from openvla_toolkit.core.sections import Optimizer
 
 __all__ = ["DeepSpeedEngine"]
 
-T = TypeVar("T")
 _AT_A_TIME = 16
 """Parameters whose moments are read together: whole, in every rank."""
 
@@ -61,22 +65,13 @@ class DeepSpeedEngine:
             TrainingError: nothing requires gradients.
             UserError: stage 3, and weights are quantised.
         """
-        self._trained = {name: one for name, one in module.named_parameters() if one.requires_grad}
-        if not self._trained:
-            raise TrainingError("no parameter of the policy requires gradients: there is nothing to train.")
+        self._trained = trained_parameters(module)
         self._shapes = {name: parameter.shape for name, parameter in self._trained.items()}
         join(Ranks.here(), device=self._device.type)
         prepare_units(module, recompute=self._config.activation_checkpointing)
         self._module = module.train()
-        adamw = torch.optim.AdamW(
-            parameter_groups(module, optimizer),
-            lr=optimizer.lr,
-            betas=optimizer.betas,
-            eps=optimizer.eps,
-            fused=True,
-        )
         with lost_ranks_named():
-            self._zero = ZeRO(module, adamw, self._config, self._device)
+            self._zero = ZeRO(module, adamw(module, optimizer), self._config, self._device)
 
     def step(
         self,
@@ -89,8 +84,9 @@ class DeepSpeedEngine:
         """Take one optimizer step (see ``interfaces.engine.Engine``)."""
         totals = StepTotals()
         with lost_ranks_named():
-            for batch, last in _with_last(micro_batches):
-                tensors = {key: torch.from_numpy(array).to(self._device) for key, array in batch.items()}
+            self._zero.begin()
+            for batch, last in with_last(micro_batches):
+                tensors = on_device(batch, self._device)
                 report = loss(self._zero.called, tensors)
                 totals.add(report)
                 total = report.total
@@ -117,7 +113,7 @@ class DeepSpeedEngine:
         """
         moments: dict[str, Tensor] = {}
         if (steps := self._zero.steps) is None:
-            return save_state(moments, self._device)
+            return save_state(moments, self._device, trained=self._trained)
         names, ranks = list(self._trained), Ranks.here()
         own = set(names[ranks.rank :: ranks.world_size])
         with lost_ranks_named():
@@ -125,7 +121,7 @@ class DeepSpeedEngine:
                 if name in own:
                     moments[f"{key}/{name}"] = host_copy(whole)
         moments |= {f"{STEP}/{name}": host_copy(steps) for name in own}
-        return save_state(moments, self._device)
+        return save_state(moments, self._device, trained=self._trained)
 
     def load(self, folder: Path) -> None:
         """Restore what ``save`` wrote, under this or another engine, by this or another number of ranks.
@@ -163,6 +159,7 @@ class DeepSpeedEngine:
         steps = {name: {STEP: torch.zeros(())} for name in stored}
         read_moments(folder, steps)
         taken = {name: own[STEP] for name, own in steps.items()}
+        taken |= {name: torch.zeros(()) for name in self._trained if name not in taken}
         first, *rest = taken
         for name in rest:
             if taken[name] != taken[first]:
@@ -171,16 +168,6 @@ class DeepSpeedEngine:
                     "which the engine 'deepspeed' counts together. Go on with the engine that wrote it."
                 )
         return taken[first]
-
-
-def _with_last(items: Iterable[T]) -> Iterator[tuple[T, bool]]:
-    """Yield each item and whether it is the last one."""
-    iterator = iter(items)
-    for item in iterator:
-        for following in iterator:
-            yield item, False
-            item = following
-        yield item, True
 
 
 def _split(names: Iterable[str], size: int) -> Iterator[list[str]]:

@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from openvla_toolkit.core.errors import UserError
-from openvla_toolkit.core.ranks import Ranks
+from openvla_toolkit.engines.building import Ranks, refuse_quantised
 
 if TYPE_CHECKING:
     from openvla_deepspeed import DeepSpeedConfig
@@ -37,9 +36,11 @@ class ZeRO:
     def __init__(
         self, module: nn.Module, adamw: torch.optim.AdamW, config: DeepSpeedConfig, device: torch.device
     ) -> None:
-        self._spread = config.stage == 3
+        self._spread, self._offloaded = config.stage == 3, config.offload != "none"
         if self._spread:
-            _refuse_quantised(module)
+            refuse_quantised(
+                module, spread_by="stage 3 of the engine 'deepspeed'", instead="train.engine.stage=2"
+            )
         deepspeed = _imported(device)
         self._gathered = deepspeed.zero.GatheredParameters
         self._tensors = deepspeed.utils
@@ -47,6 +48,15 @@ class ZeRO:
             model=module, optimizer=adamw, config=_settings(config), dist_init_required=False
         )
         self.optimizer.override_loss_scale(1.0)
+
+    def begin(self) -> None:
+        """Forget the last step's gradients, which DeepSpeed takes again for what this step does not reach."""
+        held = [self.optimizer.grad_partitions_flat_buffer] if self._spread else []
+        if self._offloaded:
+            held += [flat.grad for flat in self._flat if flat.grad is not None]
+            held += [] if self._spread else self.optimizer.accumulated_grads_in_cpu.values()
+        for gradients in held:
+            gradients.zero_()
 
     def step(self, *, scale: float, clip_norm: float | None) -> float | None:
         """Divide gradients by ``scale``, clip and update; return their norm, None where it is not finite."""
@@ -120,8 +130,7 @@ def _imported(device: torch.device) -> Any:
     """Import DeepSpeed for a kind of device, and have it say only what matters."""
     global _world
     os.environ.setdefault("DS_ACCELERATOR", device.type)
-    # It insists on this one, and takes the device of that number.
-    os.environ.setdefault("LOCAL_RANK", str(device.index or Ranks.here().local_rank))
+    os.environ["LOCAL_RANK"] = _number(device)  # it insists on this one, and takes the device of that number
     import deepspeed  # type: ignore[import-untyped]
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
@@ -136,6 +145,13 @@ def _imported(device: torch.device) -> Any:
             deepspeed.utils.groups._release_process_group_references()
         _world = world
     return deepspeed
+
+
+def _number(device: torch.device) -> str:
+    """Return the number of a CUDA device, and of a process among those on a CPU."""
+    if device.type != "cuda":
+        return str(Ranks.here().local_rank)
+    return str(torch.cuda.current_device() if device.index is None else device.index)
 
 
 def _settings(config: DeepSpeedConfig) -> dict[str, Any]:
@@ -154,12 +170,3 @@ def _settings(config: DeepSpeedConfig) -> dict[str, Any]:
         "torch_autocast": {"enabled": config.precision == "bf16", "dtype": "bfloat16"},
         "steps_per_print": None,
     }
-
-
-def _refuse_quantised(module: nn.Module) -> None:
-    for name, parameter in module.named_parameters():
-        if type(parameter) is not nn.Parameter:  # bitsandbytes' own, which become few bits on a device
-            raise UserError(
-                f"'{name}' is quantised ({type(parameter).__name__}), and stage 3 of the engine 'deepspeed' "
-                "spreads plain numbers: take train.engine.stage=2."
-            )

@@ -19,7 +19,7 @@ from transformers import (
 )
 
 from openvla_toolkit.core.sections import Schedule
-from openvla_toolkit.stages.schedule import learning_rate
+from openvla_toolkit.stages.training.schedule import learning_rate
 
 STEPS = 50
 

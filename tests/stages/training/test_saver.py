@@ -17,7 +17,7 @@ from openvla_toolkit.core.errors import StorageError, UserError
 from openvla_toolkit.core.hooks import Observers, observe
 from openvla_toolkit.core.sections import KeepBest
 from openvla_toolkit.stages.run_recipe import run
-from openvla_toolkit.stages.saver import Saver
+from openvla_toolkit.stages.training.saver import Saver
 from openvla_toolkit.testing import DotsConfig, linear_policy
 
 

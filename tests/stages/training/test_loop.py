@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -15,7 +17,7 @@ from torch import Tensor
 
 from openvla_toolkit.checkpoints.layout import checkpoints_of
 from openvla_toolkit.checkpoints.load import load_policy
-from openvla_toolkit.core.errors import RecipeError, TrainingError, UserError
+from openvla_toolkit.core.errors import OutOfMemory, RecipeError, RunInterrupted, TrainingError, UserError
 from openvla_toolkit.interfaces.action_head import LossReport
 from openvla_toolkit.stages.run_recipe import run
 from openvla_toolkit.testing.fakes.linear import LinearPolicy
@@ -193,6 +195,24 @@ def test_held_out_data_is_measured_and_leaves_no_trace(
     assert {"l1", "l1.x", "l1.y", "l1.gripper"} <= told[0].keys()
 
 
+@pytest.mark.parametrize("engine", ["single", "fsdp"])
+def test_held_out_data_is_measured_by_the_weights_that_are_saved(
+    engine: str, make_recipe: Any, read_curve: Any, tmp_path: Path
+) -> None:
+    """The running mean, where it is used; the training goes on from the weights themselves."""
+    settings = {"engine": {"name": engine, "device": "cpu"}, **held_out(every=5)}
+    averaging = {**settings, "optimizer": {"lr": 0.01, "ema": {"decay": 0.9, "use": True}}}
+    run(make_recipe("plain", train=settings | {"optimizer": {"lr": 0.01}}))
+    mean = run(make_recipe("mean", train=averaging)).checkpoint
+    assert read_curve(tmp_path / "plain") == read_curve(tmp_path / "mean")
+    again = {"policy": {"name": "dots-linear", "weights": str(mean)}}
+    run(make_recipe("again", train={**settings, "steps": 1, "optimizer": {"lr": 1e-9}}, **again))
+    (first, *_) = lines(tmp_path / "again", "validation")
+    told = lines(tmp_path / "mean", "validation")[-1]
+    assert told["loss"] == pytest.approx(first["loss"], rel=1e-6)
+    assert told["loss"] != pytest.approx(lines(tmp_path / "plain", "validation")[-1]["loss"], rel=1e-3)
+
+
 def test_the_same_weights_are_measured_the_same(make_recipe: Any, tmp_path: Path) -> None:
     run(make_recipe("straight", train=held_out()))
     run(make_recipe("parts", train={**held_out(), "steps": 7}))
@@ -210,6 +230,54 @@ def test_a_resumed_run_measures_what_was_not_measured_before(make_recipe: Any, t
     kept = {path.name for path in checkpoints_of(tmp_path / "run")}
     losses = {line["step"]: line["loss"] for line in lines(tmp_path / "run", "validation")}
     assert kept == {f"step-{min((10, 12), key=losses.__getitem__):06d}", "step-000012"}
+
+
+def test_a_signal_does_not_wait_for_the_measuring(
+    make_recipe: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is left, the state is saved, and the resumed run makes up for it: the same lines as without."""
+    loss, passes = LinearPolicy.loss, []
+
+    def signalling(self: LinearPolicy, module: Any, batch: Mapping[str, Tensor]) -> LossReport:
+        passes.extend([1] * (not module.training))
+        if len(passes) == 4:  # three batches of four before the first step, one of three after the fifth
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, module, batch)
+
+    settings = held_out(samples=12)
+    run(make_recipe("straight", train=settings))
+    monkeypatch.setattr(LinearPolicy, "loss", signalling)
+    with pytest.raises(RunInterrupted, match="after step 5 of 12"):
+        run(make_recipe("parts", train=settings))
+    assert len(passes) == 4
+    run(make_recipe("parts", train=settings), resume=True)
+    straight, parts = (lines(tmp_path / name, "validation") for name in ("straight", "parts"))
+    assert [(line["step"], line["loss"]) for line in parts] == [
+        (line["step"], line["loss"]) for line in straight
+    ]
+
+
+def test_held_out_data_are_measured_in_the_numbers_of_the_training(
+    make_recipe: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loss, rounded = LinearPolicy.loss, []
+
+    def noted(self: LinearPolicy, module: Any, batch: Mapping[str, Tensor]) -> LossReport:
+        rounded.append((module.training, torch.is_autocast_enabled("cpu")))
+        return loss(self, module, batch)
+
+    monkeypatch.setattr(LinearPolicy, "loss", noted)
+    for precision in ("fp32", "bf16"):
+        engine = {"name": "single", "device": "cpu", "precision": precision}
+        run(make_recipe(precision, train={**held_out(), "steps": 1, "engine": engine, "self_check": "off"}))
+        assert set(rounded) == {(True, precision == "bf16"), (False, precision == "bf16")}
+        rounded.clear()
+
+
+def test_a_training_without_room_says_what_helps(make_recipe: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(LinearPolicy, "loss", lambda self, module, batch: torch.empty(2**58))
+    with pytest.raises(OutOfMemory, match=r"no room .*allocate memory.* Lower train\.batch\.per_device"):
+        run(make_recipe())
 
 
 def test_a_figure_that_held_out_data_do_not_have_is_refused_before_the_first_step(

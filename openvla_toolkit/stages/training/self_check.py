@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from openvla_toolkit.core.batches import on_device
 from openvla_toolkit.core.contract import Contract
 from openvla_toolkit.core.errors import NotAsTrained
 from openvla_toolkit.core.hooks import Facts, Observers
@@ -38,7 +39,10 @@ SELF_CHECK_FILE = "self_check.json"
 _BATCH = 8
 _LEAST = {torch.float32: 1.0}
 _LEAST_ROUNDED = 0.9
-"""Share of ids that must agree; in coarser types than fp32 near ties fall either way."""
+"""Share of ids that must agree, near ties left aside."""
+_TIE = {torch.float32: 1e-3}
+_TIE_ROUNDED = 0.1
+"""A logit that leads the next one by less may lose to it by rounding: both answers are right."""
 _BIN = 2 / 100
 """How far a number may be from the recorded one that has the same id, normalised: more than the width of a
 bin, much less than what a wrong sign, scale or statistic makes."""
@@ -62,6 +66,8 @@ class _Frames:
     """[N, H x A] chosen while acting."""
     forced: NDArray[np.int64] | None
     """[N, H x A] chosen after the recorded ids."""
+    lead: NDArray[np.float64] | None
+    """[N, H x A] by how much its logit leads the next one."""
     right: NDArray[np.bool_] | None
     """[N, H x A] where that is the recorded id."""
     told: NDArray[np.float64] | None
@@ -70,25 +76,30 @@ class _Frames:
 
 def self_check(
     section: SelfCheck,
-    policy: Policy,
     prepared: Sequence[Prepared],
+    policy: Policy,
     *,
     checkpoint: Path,
     output: Path,
     tell: Facts,
-) -> Mapping[str, Any] | None:
-    """Compare acting with teacher forcing; write and return the figures, None where there is no robot.
+    beside: Sequence[Mapping[str, Any]] = (),
+) -> list[Mapping[str, Any]]:
+    """Compare acting with teacher forcing; write and return the figures, none where there is no robot.
+
+    Args:
+        beside: figures of other checkpoints of the run, which stand in the same file.
 
     Raises:
         NotAsTrained: they disagree, unless ``section.action`` is ``warn``.
     """
     robots = [item for item in prepared if item.robot is not None]
     if section.action == "off" or not robots:
-        return None
+        return []
     frames = _compared(policy, robots, section.frames, tell)
     figures = _figures(frames, policy)
     figures = {"checkpoint": checkpoint.name, "summary": _summary(figures, checkpoint.name), **figures}
-    atomic_write_text(output / SELF_CHECK_FILE, json.dumps(figures, indent=1))
+    together = [*beside, figures]
+    atomic_write_text(output / SELF_CHECK_FILE, json.dumps({"checkpoints": together}, indent=1))
     for warning in figures["warnings"]:
         _log.warning("self-check of %s: %s", checkpoint.name, warning)
     if figures["problems"]:
@@ -100,19 +111,21 @@ def self_check(
                 "train.self_check=warn goes on all the same."
             )
         _log.warning("%s does not act as it was trained: %s", checkpoint, said)
-    return figures
+    return together
 
 
 def _compared(policy: Policy, robots: Sequence[Prepared], count: int, tell: Facts) -> _Frames:
     """Act on evenly spaced frames of every data set, and run them through the loss."""
     samples = list(_samples(policy.contract, robots, count, framed=True))
     acted, ids = _acted(policy, list(_samples(policy.contract, robots, count, framed=False)))
-    forced, right, distances = [], [], []
+    forced, lead, right, distances = [], [], [], []
     for first in range(0, len(samples), _BATCH):
         report = _forced(policy, samples[first : first + _BATCH])
         if report.chosen is not None:
             forced.append(report.chosen.cpu().numpy())
             right.append(report.details["token_accuracy"][0].bool().cpu().numpy())
+        if report.lead is not None:
+            lead.append(report.lead.double().cpu().numpy())
         if (pair := report.details.get("l1")) is not None:
             distances.append(pair[0].double().cpu().numpy())
         done = min(first + _BATCH, len(samples))
@@ -123,6 +136,7 @@ def _compared(policy: Policy, robots: Sequence[Prepared], count: int, tell: Fact
         acted=acted,
         ids=ids,
         forced=np.concatenate(forced) if forced else None,
+        lead=np.concatenate(lead) if lead else None,
         right=np.concatenate(right) if right else None,
         told=np.concatenate(distances) if distances else None,
     )
@@ -168,8 +182,7 @@ def _forced(policy: Policy, samples: Sequence[Sample]) -> LossReport:
     policy.module.eval()
     try:
         with torch.no_grad():
-            tensors = {key: torch.from_numpy(value).to(device) for key, value in batch.items()}
-            return policy.loss(policy.module, tensors)
+            return policy.loss(policy.module, on_device(batch, device))
     finally:
         policy.module.train(training)
 
@@ -201,6 +214,7 @@ def _summary(figures: Mapping[str, Any], checkpoint: str) -> list[str]:
     """Say in one line how the check went; warnings stand below it."""
     if "ids_compared" in figures:
         said = f"{figures['ids_agreed']:.1%} of {figures['ids_compared']} ids as in training"
+        said += f", {ties} near ties left aside" if (ties := figures["near_ties"]) else ""
     elif "l1_acting" in figures:
         said = f"L1 {figures['l1_acting']:.4f} acting, {figures['l1_training']:.4f} in training"
     else:
@@ -218,8 +232,11 @@ def _agreement(frames: _Frames, policy: Policy, problems: list[str]) -> dict[str
     # Up to where acting has said the recorded ids, both ways have the same before them.
     so_far = np.logical_and.accumulate(same & frames.right, axis=1)
     comparable = np.concatenate([np.ones_like(so_far[:, :1]), so_far[:, :-1]], axis=1)
-    agreed = float(same[comparable].mean())
-    least = _LEAST.get(next(policy.module.parameters()).dtype, _LEAST_ROUNDED)
+    dtype = next(policy.module.parameters()).dtype
+    tied = np.zeros_like(same) if frames.lead is None else frames.lead < _TIE.get(dtype, _TIE_ROUNDED)
+    ties, comparable = comparable & tied & ~same, comparable & ~(tied & ~same)
+    agreed = float(same[comparable].mean()) if comparable.any() else 1.0
+    least = _LEAST.get(dtype, _LEAST_ROUNDED)
     if agreed < least:
         row = int(np.argwhere(comparable & ~same)[0, 0])
         problems.append(
@@ -241,6 +258,7 @@ def _agreement(frames: _Frames, policy: Policy, problems: list[str]) -> dict[str
     return {
         "ids_compared": int(comparable.sum()),
         "ids_agreed": agreed,
+        "near_ties": int(ties.sum()),
         "numbers_compared": int(exact.sum()),
         "largest_difference": float(off.max()),
     }

@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE, checkpoints_of
-from openvla_toolkit.core.errors import did_you_mean
+from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE, checkpoints_of, way_past
+from openvla_toolkit.core.errors import CheckpointError, did_you_mean
 from openvla_toolkit.core.hooks import Facts
 from openvla_toolkit.core.processes import told_while_saving
 from openvla_toolkit.core.ranks import Ranks
@@ -21,7 +21,7 @@ from openvla_toolkit.core.storage import atomic_folder
 from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
 
-__all__ = ["Saver"]
+__all__ = ["Saver", "best_checkpoint", "loop_state"]
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Saver:
         whole = checkpoints_of(self._output)
         kept = {newest, *whole[-self._keep :]}
         if self._keep_best is not None:
-            kept.update(_best(whole, self._keep_best))
+            kept.add(best_checkpoint(whole, self._keep_best) or newest)
         for path in whole:
             if path not in kept:
                 _remove(path)
@@ -147,16 +147,25 @@ class _Writing(threading.Thread):
             raise self._error
 
 
-def _best(checkpoints: Sequence[Path], keep: KeepBest) -> list[Path]:
-    """Return the checkpoint with the best finite figure, the oldest of equals; none where none has one."""
+def best_checkpoint(checkpoints: Sequence[Path], keep: KeepBest) -> Path | None:
+    """Return the checkpoint with the best finite figure, the oldest of equals; None where none has one."""
     sign = 1 if keep.best == "highest" else -1
     ranks = []
     for position, path in enumerate(checkpoints):
-        state = json.loads((path / TRAINING_STATE / STATE_FILE).read_text())
-        value = state["figures"].get(keep.metric, math.nan)
+        value = loop_state(path)["figures"].get(keep.metric, math.nan)
         if math.isfinite(value):
             ranks.append((sign * value, -position))
-    return [checkpoints[-max(ranks)[1]]] if ranks else []
+    return checkpoints[-max(ranks)[1]] if ranks else None
+
+
+def loop_state(checkpoint: Path) -> dict[str, Any]:
+    """Read back the loop's own state of a checkpoint; raises ``CheckpointError`` where it is damaged."""
+    file = checkpoint / TRAINING_STATE / STATE_FILE
+    try:
+        state: dict[str, Any] = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read: {error}. {way_past(file)}") from error
+    return state
 
 
 def _remove(checkpoint: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import count, islice
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from openvla_toolkit.core.batches import on_device
 from openvla_toolkit.core.component import ComponentConfig
 from openvla_toolkit.core.data_sections import Loader
 from openvla_toolkit.core.devices import usable_device
@@ -18,12 +19,13 @@ from openvla_toolkit.core.hooks import Facts
 from openvla_toolkit.core.ranks import Ranks
 from openvla_toolkit.core.sections import Train, Validation
 from openvla_toolkit.core.step_totals import StepTotals
+from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.pipeline.loader import batches
 from openvla_toolkit.pipeline.sampler import MixtureSampler, Source
-from openvla_toolkit.stages.measures import measured
 from openvla_toolkit.stages.prepare import Prepared, prepare, sources
-from openvla_toolkit.stages.steps import samples_at_a_time
+from openvla_toolkit.stages.training.measures import measured
+from openvla_toolkit.stages.training.steps import samples_at_a_time
 
 if TYPE_CHECKING:
     from openvla_toolkit.core.recipe import Recipe
@@ -93,7 +95,14 @@ class Validator:
     """Measures the policy that an engine has prepared; all ranks take part, each with its share."""
 
     def __init__(
-        self, train: Train, policy: Policy, prepared: Sequence[Prepared], *, seed: int, tell: Facts
+        self,
+        train: Train,
+        policy: Policy,
+        prepared: Sequence[Prepared],
+        *,
+        engine: Engine,
+        seed: int,
+        tell: Facts,
     ) -> None:
         assert train.validation is not None
         self._section, self._policy = train.validation, policy
@@ -104,19 +113,23 @@ class Validator:
         self._sampler = MixtureSampler(shares, seed=seed)
         self._numbers = distinct(self._sampler, shares, self._section.samples)
         self._at_a_time = samples_at_a_time(train)
+        self._averaged = getattr(engine, "averaged", nullcontext)
         self._device = usable_device(getattr(train.engine, "device", "auto"), setting="train.engine.device")
         self._bf16 = getattr(train.engine, "precision", "fp32") == "bf16"
         self.figures: dict[str, float] = {}
         """The newest figures, as ``validation/<name>``."""
         self.measured_at: int | None = None
-        """The step after which this process measured them."""
+        """The step after which they were measured."""
 
     def is_due(self, done: int, steps: int) -> bool:
-        """Tell whether to measure after ``done`` steps."""
-        return done % self._section.every == 0 or done == steps
+        """Tell whether to measure after ``done`` steps: once, also where a signal came between."""
+        return self.measured_at != done and (done % self._section.every == 0 or done == steps)
 
-    def measure(self, done: int, tell: Facts) -> None:
-        """Measure and tell.
+    def measure(self, done: int, tell: Facts, *, stopped: Callable[[], object] = lambda: None) -> None:
+        """Measure and tell; or leave it, untold, when the run is asked to stop.
+
+        Args:
+            stopped: asked between batches, gives all ranks the same answer.
 
         Raises:
             UserError: no sample has anything to learn.
@@ -126,27 +139,32 @@ class Validator:
         training = {part: part.training for part in module.modules()}
         module.eval()
         try:
-            with random, torch.no_grad():
-                found = self._measured()
+            with random, torch.no_grad(), self._averaged():
+                found = self._measured(stopped)
         finally:
             for part, trains in training.items():
                 part.training = trains
+        if found is None:
+            return
         self.measured_at = done
         self.figures = {f"{STAGE}/{name}": value for name, value in found.items()}
         tell.metrics_logged(stage=STAGE, step=done, values=found)
 
-    def _measured(self) -> Mapping[str, float]:
+    def _measured(self, stopped: Callable[[], object]) -> Mapping[str, float] | None:
         totals, ranks = StepTotals(), Ranks.here()
         parts = dealt(self._numbers, self._at_a_time, rank=ranks.rank, world_size=ranks.world_size)
         # Spread weights are fetched by all ranks together: one without a sample goes through with another's.
         numbers = [part or self._numbers[:1] for part in parts]
         stream = batches(self._members, self._sampler, self._policy.processor, numbers, loader=Loader())
         for batch, part in zip(stream, parts, strict=True):
-            tensors = {key: torch.from_numpy(array).to(self._device) for key, array in batch.items()}
+            tensors = on_device(batch, self._device)
             with torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext():
                 report = self._loss(self._policy.module, tensors)
             if part:
                 totals.add(report)
+            if stopped():
+                stream.close()
+                return None
         totals.close()
         if not totals.count:
             raise UserError("train.validation: the held-out samples hold nothing to learn.")

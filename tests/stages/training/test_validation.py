@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from openvla_toolkit.pipeline.sampler import MixtureSampler, Source
-from openvla_toolkit.stages.validation import dealt, distinct
+from openvla_toolkit.stages.training.validation import dealt, distinct
 
 
 @given(

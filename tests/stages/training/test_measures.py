@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from openvla_toolkit.interfaces.action_head import LossReport
 from openvla_toolkit.interfaces.engine import StepReport
-from openvla_toolkit.stages.measures import Measured
-from openvla_toolkit.stages.meter import Meter
 from openvla_toolkit.stages.run_recipe import run
-from openvla_toolkit.stages.throughput import Machine, peak_flops, peak_memory
+from openvla_toolkit.stages.training.measures import Measured
+from openvla_toolkit.stages.training.meter import Meter
+from openvla_toolkit.stages.training.throughput import Machine, peak_flops, peak_memory
 
 
 def reporting(distance: Any, counted: Any) -> Any:

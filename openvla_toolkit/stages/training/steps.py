@@ -15,12 +15,12 @@ from openvla_toolkit.core.sections import Train
 from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.pipeline.loader import Batch, accumulated
-from openvla_toolkit.stages.guard import Guard
-from openvla_toolkit.stages.measures import measured
-from openvla_toolkit.stages.meter import Meter
 from openvla_toolkit.stages.prepare import Prepared
-from openvla_toolkit.stages.schedule import learning_rate
-from openvla_toolkit.stages.throughput import Machine, peak_flops
+from openvla_toolkit.stages.training.guard import Guard
+from openvla_toolkit.stages.training.measures import measured
+from openvla_toolkit.stages.training.meter import Meter
+from openvla_toolkit.stages.training.schedule import learning_rate
+from openvla_toolkit.stages.training.throughput import Machine, peak_flops
 
 __all__ = ["Steps", "samples_at_a_time"]
 
@@ -95,6 +95,7 @@ def samples_at_a_time(section: Train) -> int:
 
 def _machine(section: Train, sample_flops: float | None) -> Machine:
     device = usable_device(getattr(section.engine, "device", "auto"), setting="train.engine.device")
-    peak = peak_flops(torch.cuda.get_device_name(device)) if device.type == "cuda" else None
+    precision = getattr(section.engine, "precision", "fp32")
+    peak = peak_flops(torch.cuda.get_device_name(device), precision) if device.type == "cuda" else None
     known = sample_flops is not None and peak is not None
     return Machine(device=device, utilisation=sample_flops / peak if known else None)  # type: ignore[operator]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from openvla_toolkit.interfaces.engine import StepReport
-from openvla_toolkit.stages.meter import Meter
+from openvla_toolkit.stages.training.meter import Meter
 
 
 def fed(meter: Meter, *losses: float) -> Meter:

@@ -11,8 +11,8 @@ import numpy as np
 from openvla_toolkit.core.processes import gathered
 from openvla_toolkit.interfaces.engine import StepReport
 from openvla_toolkit.pipeline.loader import Batch
-from openvla_toolkit.stages.measures import DATASET
-from openvla_toolkit.stages.throughput import Machine, peak_memory
+from openvla_toolkit.stages.training.measures import DATASET
+from openvla_toolkit.stages.training.throughput import Machine, peak_memory
 
 __all__ = ["Meter"]
 

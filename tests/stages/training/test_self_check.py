@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -34,14 +34,14 @@ def tokens(make_recipe: Any) -> Callable[..., Any]:
 
 
 def found(output: Path) -> dict[str, Any]:
-    figures: dict[str, Any] = json.loads((output / "self_check.json").read_text())
-    return figures
+    (figures,) = json.loads((output / "self_check.json").read_text())["checkpoints"]
+    return cast("dict[str, Any]", figures)
 
 
 def test_a_policy_that_acts_as_it_was_trained(tokens: Any, tmp_path: Path) -> None:
     result = run(tokens())
     figures = found(tmp_path / "run")
-    assert figures == result.self_check
+    assert [figures] == result.self_check
     assert figures["problems"] == []
     assert figures["ids_agreed"] == 1
     assert figures["numbers_compared"] >= 4
@@ -108,7 +108,7 @@ def test_warning_goes_on_and_off_does_not_look(
     assert run(make_recipe("warn", train={"self_check": "warn"})).checkpoint is not None
     assert "does not act as it was trained" in caplog.text
     result = run(make_recipe("off", train={"self_check": "off"}))
-    assert result.self_check is None
+    assert result.self_check == []
     assert not (tmp_path / "off" / "self_check.json").exists()
 
 
@@ -125,10 +125,8 @@ def test_a_policy_that_does_not_look_is_named(
     monkeypatch.setattr(LinearPolicy, "loss", blind)
     monkeypatch.setattr(LinearPolicy, "predict_chunks", _blind(LinearPolicy.predict_chunks))
     result = run(make_recipe())
-    assert result.self_check is not None
-    assert result.self_check["warnings"][0].startswith(
-        "the policy answers 12 different frames with the same action"
-    )
+    (figures,) = result.self_check
+    assert figures["warnings"][0].startswith("the policy answers 12 different frames with the same action")
     assert "self-check of step-000012: the policy answers" in caplog.text
 
 
@@ -139,3 +137,30 @@ def _blind(chunks: Any) -> Any:
         return chunks(self, observations, unnorm_key=unnorm_key)
 
     return answers
+
+
+def test_the_best_checkpoint_is_looked_at_as_well(tokens: Any, tmp_path: Path) -> None:
+    """With a rate that makes it worse, the best one is an earlier one, and the figures of both stay."""
+    told = run(tokens(steps=4, optimizer={"lr": 0.5}, save_every=1, keep=1, keep_best="loss", log_every=1))
+    names = [figures["checkpoint"] for figures in told.self_check]
+    assert names == sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir())
+    assert len(names) == 2
+    said = [line.split(":")[0] for line in told.summary if line.startswith("self-check of") and "%" in line]
+    assert said == [f"self-check of {name}" for name in names]
+
+
+def test_a_difference_that_rounding_makes_is_left_aside(
+    tokens: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All logits level: whichever id acting takes is as good as any other."""
+    told = TokenHead._choice
+
+    def level(self: TokenHead, logits: Any) -> Any:
+        ids, lead = told(self, logits)
+        return ids - 1, torch.zeros_like(lead)
+
+    monkeypatch.setattr(TokenHead, "_choice", level)
+    result = run(tokens())
+    figures = found(tmp_path / "run")
+    assert figures["near_ties"] == figures["frames"] == 6  # of each frame the first id
+    assert any(", 6 near ties left aside" in line for line in result.summary)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -11,13 +10,12 @@ from typing import Any, cast
 
 import torch
 
-from openvla_toolkit.checkpoints.layout import STATE_FILE, TRAINING_STATE
+from openvla_toolkit.checkpoints.layout import TRAINING_STATE
 from openvla_toolkit.core.errors import (
     ContractMismatch,
     RecipeError,
     RunInterrupted,
     TrainingError,
-    UserError,
     did_you_mean,
 )
 from openvla_toolkit.core.hooks import Facts
@@ -28,11 +26,12 @@ from openvla_toolkit.interfaces.engine import Engine
 from openvla_toolkit.interfaces.policy import Policy
 from openvla_toolkit.pipeline.loader import Batch, batches
 from openvla_toolkit.pipeline.sampler import MixtureSampler, micro_batches
+from openvla_toolkit.stages.claim import check_length
 from openvla_toolkit.stages.prepare import Prepared, sources
-from openvla_toolkit.stages.saver import Saver
 from openvla_toolkit.stages.signals import StopRequest
-from openvla_toolkit.stages.steps import Steps, samples_at_a_time
-from openvla_toolkit.stages.validation import STAGE, Validator
+from openvla_toolkit.stages.training.saver import Saver, loop_state
+from openvla_toolkit.stages.training.steps import Steps, samples_at_a_time
+from openvla_toolkit.stages.training.validation import STAGE, Validator
 
 __all__ = ["train"]
 
@@ -60,21 +59,28 @@ def train(
         RunInterrupted: a signal came; a checkpoint was saved first.
         TrainingError: loss or gradients are not finite; what there was before is saved.
         RecipeError: ``keep_best`` names a figure that held-out data do not have.
+        UserError: the checkpoint is past the end of the training.
+        CheckpointError: it cannot be read.
         ContractMismatch: the policy does not frame pictures as it is to be trained on them.
     """
     _check_frames(section, policy)
+    if resumed_from is not None:
+        check_length(resumed_from, steps=section.steps)
     ranks = Ranks.here()
     engine: Engine = section.engine.build()
     engine.prepare(policy.module, section.optimizer)
     if not ranks.is_first:
         torch.manual_seed(seed + ranks.rank)  # all have the same weights, and each a dropout of its own
     steps = Steps(section, policy, engine, prepared, sample_flops=sample_flops)
-    validator = Validator(section, policy, held_out, seed=seed, tell=tell) if section.validation else None
+    validator = None
+    if section.validation:
+        validator = Validator(section, policy, held_out, engine=engine, seed=seed, tell=tell)
     start = 0 if resumed_from is None else _restore(resumed_from, engine, steps, validator)
     stream = _stream(section, policy, prepared, steps, seed=seed, start=start, tell=tell)
     saver = Saver(policy, engine, output=output, keep=section.keep, keep_best=section.keep_best, tell=tell)
     if validator is not None:
-        if not validator.figures:  # nothing was held out before, or nothing was trained
+        # Nothing was trained; nothing was held out before; a signal came before it was measured.
+        if not validator.figures or validator.is_due(start, section.steps):
             validator.measure(start, tell)
         _check_metric(section.keep_best, validator)
     done, stopped = start, None
@@ -85,15 +91,15 @@ def train(
             if not steps.verdict and (last or done % section.log_every == 0):
                 tell.metrics_logged(stage="train", step=done, values=steps.flush() | {"total": section.steps})
             if not steps.verdict and validator is not None and validator.is_due(done, section.steps):
-                validator.measure(done, tell)
-            stopped = agreed(stop.asked)
+                validator.measure(done, tell, stopped=stop.agreed)
+            stopped = stop.agreed()
             due = section.save_every and done % section.save_every == 0
             if done > start and (stopped or steps.verdict or last or due):
                 saver.save(done, _state(steps, validator, done))
             saver.poll()
         saver.finish()
-        agreed(None)  # rank 0 gives a checkpoint its name after the others have written their parts
-    _end(done, start, section.steps, steps.verdict, stopped, saved=saver.last or resumed_from)
+        agreed(None)  # rank 0 alone gives a checkpoint its name: one that ended before would have it killed
+    _end(done, section.steps, steps.verdict, stopped, saved=saver.last or resumed_from)
     return cast("Path", saver.last or resumed_from)
 
 
@@ -107,9 +113,7 @@ def _check_frames(section: Train, policy: Policy) -> None:
         )
 
 
-def _end(
-    done: int, start: int, steps: int, verdict: str | None, stopped: int | None, *, saved: Path | None
-) -> None:
+def _end(done: int, steps: int, verdict: str | None, stopped: int | None, *, saved: Path | None) -> None:
     """Raise what ended the training before it was done."""
     if verdict is not None:
         before = "" if saved is None else f" The state after step {done} is saved in {saved}."
@@ -121,8 +125,6 @@ def _end(
             "Go on with --resume.",
             number=stopped,
         )
-    if start > steps:
-        raise UserError(f"the checkpoint {saved} is at step {start}, past train.steps={steps}.")
 
 
 def _stream(
@@ -169,16 +171,16 @@ def _check_metric(keep: KeepBest | None, validator: Validator) -> None:
 def _state(steps: Steps, validator: Validator | None, done: int) -> dict[str, Any]:
     """Return the loop's own state, and the figures that a checkpoint is judged by: those of its own step."""
     measured = {} if validator is None else validator.figures
-    own = measured if validator is not None and validator.measured_at == done else {}
-    return {**steps.state(), "figures": steps.figures | own, "measured": measured}
+    at = None if validator is None else validator.measured_at
+    figures = steps.figures | (measured if at == done else {})
+    return {**steps.state(), "figures": figures, "measured": measured, "measured_at": at}
 
 
 def _restore(checkpoint: Path, engine: Engine, steps: Steps, validator: Validator | None) -> int:
     """Load the training state and return the step to go on with."""
-    folder = checkpoint / TRAINING_STATE
-    engine.load(folder)
-    state: dict[str, Any] = json.loads((folder / STATE_FILE).read_text())
+    engine.load(checkpoint / TRAINING_STATE)
+    state = loop_state(checkpoint)
     steps.restore(state)
     if validator is not None:
-        validator.figures = state["measured"]
+        validator.figures, validator.measured_at = state["measured"], state["measured_at"]
     return int(state["step"])
